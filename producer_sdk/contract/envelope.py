@@ -1,0 +1,234 @@
+r"""The message on the wire: one line of JSON header, a newline, then the body (JSON, zstd above 4 KB).
+
+The header carries what a lane needs without opening the body. The body is Celery's own task body
+`[args, kwargs, embed]` with `kwargs = {"job": …}`, so that canvases and retries travel the same way.
+docs/wire.md says it for producers in other languages; `schema.json` beside this file is the models' own schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic_core
+from pydantic import Field, JsonValue, ValidationError
+
+from producer_sdk.contract.job import Frozen, Job, Lane
+from producer_sdk.contract.sentences import explain
+
+if sys.version_info >= (3, 14):  # pragma: no cover
+    from compression import zstd
+else:
+    from backports import zstd
+
+VERSION = 1
+TASK_NAME = "fairlane.run_job"
+MAX_BODY_BYTES = 8 * 1024 * 1024
+COMPRESS_ABOVE_BYTES = 4 * 1024
+BYTES_PER_TOKEN = 3.2
+DEFAULT_OUTPUT_TOKENS = 256
+
+
+class BadMessage(ValueError):
+    """A message that this version cannot read; its text is a sentence for the producer, without content."""
+
+
+class NewerVersion(BadMessage):
+    """A message of a version that this worker does not know: a newer worker may."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            f"the message has version {found}, this worker reads version {VERSION}: upgrade the workers"
+        )
+        self.found = found
+
+
+class Header(Frozen):
+    """The first line of a message; times are Unix milliseconds, `est_tokens` is [input, output]."""
+
+    v: int
+    job_id: str
+    tenant: str
+    task: str
+    lane: Lane
+    priority: int = 5
+    est_tokens: tuple[int, int] = (0, DEFAULT_OUTPUT_TOKENS)
+    due_ms: int = 0
+    deadline_ms: int = 0
+    sent_ms: int = 0
+    reply_to: str | None = None
+    encoding: str = "identity"
+    size: int = Field(default=0, ge=0, le=MAX_BODY_BYTES)
+    sha256: str = ""
+    nonce: str = ""
+    signature: str | None = None
+    celery: dict[str, JsonValue] = {}
+
+
+@dataclass(frozen=True)
+class LaneEntry:
+    """What `put` needs to know of a message, and the message as it will be handed out."""
+
+    job_id: str
+    tenant: str
+    lane: str
+    message: bytes
+    digest: str
+    cost: int
+    priority: int = 5
+    due_ms: int = 0
+    deadline_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A decoded message: its header and the plain bytes of its body."""
+
+    header: Header
+    body: bytes = field(repr=False)
+
+
+def estimate_tokens(job: Job) -> tuple[int, int]:
+    """A dependency-free guess of (input, output) tokens, for fairness only; money uses a bound of its own."""
+    size = sum(len(message.text.encode()) for message in job.messages)
+    size += sum(len(document.text.encode()) for document in job.documents)
+    return int(size / BYTES_PER_TOKEN) + 1, job.params.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+
+
+def job_body(job: Job) -> bytes:
+    """Celery's task body for a job that stands alone."""
+    embed = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
+    return b'[[],{"job":' + job.model_dump_json(exclude_defaults=True).encode() + b"}," + embed + b"]"
+
+
+def pack(
+    job: Job,
+    body: bytes | None = None,
+    *,
+    celery: dict[str, Any] | None = None,
+    due_ms: int = 0,
+    reply_to: str | None = None,
+    signing_key: bytes | None = None,
+) -> LaneEntry:
+    """Write the message for a job; `body` is Celery's when the job is part of a canvas.
+
+    Raises BadMessage when the plain body is over 8 MB.
+    """
+    plain = job_body(job) if body is None else body
+    if len(plain) > MAX_BODY_BYTES:
+        raise BadMessage(
+            f"the job is {len(plain)} bytes, the limit is {MAX_BODY_BYTES}: send fewer or shorter documents"
+        )
+    estimated = estimate_tokens(job)
+    digest = hashlib.sha256(plain).hexdigest()
+    compressed = len(plain) > COMPRESS_ABOVE_BYTES
+    if job.not_before:
+        due_ms = max(due_ms, int(job.not_before.timestamp() * 1000))
+    fields: dict[str, Any] = {
+        "v": VERSION,
+        "job_id": str(job.job_id),
+        "tenant": job.tenant,
+        "task": job.task,
+        "lane": job.lane,
+        "priority": job.priority,
+        "est_tokens": estimated,
+        "due_ms": due_ms,
+        "deadline_ms": int(job.deadline.timestamp() * 1000) if job.deadline else 0,
+        "sent_ms": time.time_ns() // 1_000_000,
+        "reply_to": reply_to,
+        "encoding": "zstd" if compressed else "identity",
+        "size": len(plain),
+        "sha256": digest,
+        "celery": celery or {},
+    }
+    if signing_key:
+        fields["nonce"] = secrets.token_hex(8)
+        fields["signature"] = sign(fields, signing_key)
+    head = json.dumps(fields, separators=(",", ":")).encode()
+    return LaneEntry(
+        job_id=fields["job_id"],
+        tenant=job.tenant,
+        lane=job.lane,
+        message=head + b"\n" + (zstd.compress(plain) if compressed else plain),
+        digest=digest,
+        cost=estimated[0] + 2 * estimated[1],
+        priority=job.priority,
+        due_ms=due_ms,
+        deadline_ms=fields["deadline_ms"],
+    )
+
+
+def unpack(message: bytes) -> Envelope:
+    """Read a message. Raises NewerVersion, or BadMessage with a sentence that says what is wrong."""
+    head, newline, body = message.partition(b"\n")
+    try:
+        fields = pydantic_core.from_json(head, allow_inf_nan=False)
+    except ValueError as error:
+        raise BadMessage("the message's first line is not JSON: see docs/wire.md") from error
+    if not newline or not isinstance(fields, dict):
+        raise BadMessage("the message is not a JSON header line and a body: see docs/wire.md")
+    version = fields.get("v")
+    if isinstance(version, int) and version > VERSION:
+        raise NewerVersion(version)
+    if version != VERSION:
+        raise BadMessage(f"the message's version is missing or unknown: send {VERSION}")
+    try:
+        header = Header.model_validate(fields)
+    except ValidationError as error:
+        raise BadMessage(explain(error, "header")) from error
+    return Envelope(header, _plain_body(header, body))
+
+
+def _plain_body(header: Header, body: bytes) -> bytes:
+    if header.encoding not in ("identity", "zstd"):
+        raise BadMessage("header.encoding: send identity or zstd")
+    plain = body
+    if header.encoding == "zstd":
+        try:
+            decompressor = zstd.ZstdDecompressor()
+            plain = decompressor.decompress(body, max_length=MAX_BODY_BYTES + 1)
+        except zstd.ZstdError as error:
+            raise BadMessage("the body is not zstd, though header.encoding says so") from error
+    if len(plain) > MAX_BODY_BYTES:
+        raise BadMessage(f"the body is over {MAX_BODY_BYTES} bytes: send fewer or shorter documents")
+    if header.sha256 and hashlib.sha256(plain).hexdigest() != header.sha256:
+        raise BadMessage("the body does not match header.sha256: it was damaged or changed on the way")
+    return plain
+
+
+def read_job(envelope: Envelope) -> Job:
+    """The job in a message's body. Raises BadMessage with a sentence that names the field."""
+    try:
+        body = pydantic_core.from_json(envelope.body, allow_inf_nan=False)
+        fields = body[1]["job"]
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise BadMessage('the body is not [args, {"job": {…}}, embed] in JSON: see docs/wire.md') from error
+    return check_job(fields)
+
+
+def check_job(fields: Any) -> Job:
+    """A job from plain data. Raises BadMessage with a sentence that names the field."""
+    try:
+        return Job.model_validate(fields)
+    except ValidationError as error:
+        raise BadMessage(explain(error, "job")) from error
+
+
+def sign(fields: dict[str, Any], key: bytes) -> str:
+    """HMAC-SHA256, in hex, over the length-prefixed parts that decide who pays for what."""
+    names = ("v", "job_id", "tenant", "task", "lane", "nonce", "sent_ms", "sha256")
+    parts = [str(fields[name]).encode() for name in names]
+    signed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return hmac.new(key, signed, hashlib.sha256).hexdigest()
+
+
+def is_signed(header: Header, key: bytes) -> bool:
+    """Whether the header was signed with this key and carries the hash of its body."""
+    expected = sign(header.model_dump(), key)
+    return bool(header.sha256) and hmac.compare_digest(expected, header.signature or "")

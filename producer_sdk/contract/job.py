@@ -1,0 +1,155 @@
+"""What a producer asks for: a job, its messages, documents and parameters (wire contract, version 1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from producer_sdk.contract.ids import job_id_for_key, uuid7
+
+TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Lane = Literal["interactive", "batch"]
+LANES: tuple[Lane, ...] = ("interactive", "batch")
+
+
+class Frozen(BaseModel):
+    """Base of every model on the wire: immutable, unknown fields refused, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class TextPart(Frozen):
+    """A piece of text in a message."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImagePart(Frozen):
+    """An image, by https URL or as a data: URL in base64."""
+
+    type: Literal["image"] = "image"
+    url: Annotated[str, StringConstraints(pattern=r"^(https://|data:image/)")]
+
+
+class ToolCall(Frozen):
+    """A call that the model asked for; `arguments` is the parsed JSON object."""
+
+    id: str
+    name: str
+    arguments: dict[str, JsonValue] = {}
+
+
+class Tool(Frozen):
+    """A function that the model may call; `parameters` is a JSON Schema."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: str = ""
+    parameters: dict[str, JsonValue] = {}
+
+
+class Message(Frozen):
+    """One turn. `cache_key` says: this segment is static under this key (`cacheKey` is accepted)."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] = ""
+    name: str | None = None
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = None
+    cache_key: ShortText | None = Field(
+        default=None,
+        validation_alias=AliasChoices("cache_key", "cacheKey"),
+        serialization_alias="cache_key",
+    )
+    cache_ttl: Literal["5m", "30m", "1h", "24h"] = "5m"
+
+    @property
+    def text(self) -> str:
+        """The message's text, its parts joined by newlines."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Message:
+        if not self.content and not self.tool_calls and self.role != "tool":
+            raise ValueError("a message needs content, or tool_calls when the assistant speaks")
+        if self.role == "tool" and not self.tool_call_id:
+            raise ValueError("a tool message needs the tool_call_id that it answers")
+        return self
+
+
+class Document(Frozen):
+    """Context for RAG: always untrusted, whoever put it there."""
+
+    id: ShortText
+    text: str
+    title: str | None = None
+    url: str | None = None
+    cache_key: ShortText | None = None
+
+
+class GenerationParams(Frozen):
+    """How to generate. `max_output_tokens` left out means: what the task or tier allows."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_output_tokens: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    stop: list[str] = []
+    seed: int | None = None
+    tools: list[Tool] = []
+    tool_choice: str | None = None
+    response_schema: dict[str, JsonValue] | None = None
+
+
+class Job(Frozen):
+    """One unit of work for one tenant. An idempotency key decides the job_id: same key, same job."""
+
+    tenant: TenantName
+    task: TaskName
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    documents: Annotated[list[Document], Field(max_length=1000)] = []
+    job_id: UUID = Field(default_factory=uuid7)
+    feature: ShortText = ""
+    priority: Annotated[int, Field(ge=0, le=9)] = 5
+    lane: Lane = "interactive"
+    params: GenerationParams = GenerationParams()
+    prompt_version: ShortText | None = None
+    run_id: ShortText | None = None
+    parent_run_id: ShortText | None = None
+    parent_job_id: ShortText | None = None
+    depth: Annotated[int, Field(ge=0, le=1000)] = 0
+    idempotency_key: ShortText | None = None
+    deadline: AwareDatetime | None = None
+    not_before: AwareDatetime | None = None
+    on_budget: Literal["reject", "park"] = "reject"
+    durability: Literal["default", "fsync"] = "default"
+    stream: bool = False
+    callback_url: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
+    metadata: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, fields: Any) -> Any:
+        """The feature is the task's name unless said; an idempotency key names the job."""
+        if not isinstance(fields, dict):
+            return fields
+        filled = dict(fields)
+        if not filled.get("feature"):
+            filled["feature"] = filled.get("task")
+        tenant, key = filled.get("tenant"), filled.get("idempotency_key")
+        if isinstance(tenant, str) and isinstance(key, str) and key:
+            filled["job_id"] = job_id_for_key(tenant, key)
+        return filled

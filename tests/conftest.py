@@ -1,0 +1,80 @@
+"""Real servers for every test: a Valkey with AOF on a private socket, SQLite files, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio
+from tests.servers import Postgres, Valkey
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """One Valkey for this test process; tests keep apart by namespace."""
+    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder, Valkey(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A Valkey of this test's own, for tests that kill, pause or flush it."""
+    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder, Valkey(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    """Key prefix of this test alone."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+async def client(valkey: Valkey) -> AsyncIterator[redis.asyncio.Redis]:
+    """An asyncio client of the shared Valkey."""
+    connection = redis.asyncio.Redis.from_url(valkey.redis_url)
+    yield connection
+    await connection.aclose()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for this test process, its data under a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="fl-pg-", dir="/tmp") as folder, Postgres(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, once on SQLite and once on a real PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real inputs beside the project; absent only on machines that do not have it."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"in CI the real inputs must be there: {folder.name} was not found beside the project")
+        pytest.skip("the real inputs (shared/data) are not beside the project")
+    return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Child processes of tests import the same tree."""
+    root = str(Path(__file__).parent.parent)
+    os.environ["PYTHONPATH"] = root + os.pathsep + os.environ.get("PYTHONPATH", "")
+    if root not in sys.path:
+        sys.path.insert(0, root)

@@ -1,0 +1,120 @@
+"""What the worker raises. Each class says what becomes of the job.
+
+WorkerError
+├── ConfigError          a setting or routing.yaml is wrong: the process does not start, or keeps the old file
+├── JobStopped           a step ends the job: its `.error` becomes the job's result
+├── JobInterrupted       the job ends nowhere here, no result is written
+│   ├── LeaseLost        another worker owns the job now: stop, book what was spent, write nothing
+│   └── HandBack         the job goes back to its lane, uncounted, after `.delay_ms`
+├── LedgerUnavailable    the database did not answer: nothing may be called or acked
+└── ProviderError        one attempt failed; fallback decides what follows
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from producer_sdk.contract import ErrorCode, JobError, Usage
+
+Billed = Literal["no", "yes", "unknown"]
+
+
+class WorkerError(Exception):
+    """Base of all that the worker raises on purpose."""
+
+
+class ConfigError(WorkerError):
+    """A setting or routing.yaml is wrong; the text says where, what was found and what would be right."""
+
+
+class LedgerUnavailable(WorkerError):
+    """The ledger's database did not answer in time."""
+
+
+class JobStopped(WorkerError):
+    """A step ends the job with this error."""
+
+    def __init__(self, error: JobError) -> None:
+        self.error = error
+        super().__init__(f"{error.code}: {error.message}")
+
+    @classmethod
+    def of(
+        cls,
+        code: ErrorCode,
+        message: str,
+        *,
+        reason: str | None = None,
+        retryable: bool | None = None,
+        retry_after_s: float | None = None,
+        resets_at: datetime | None = None,
+    ) -> JobStopped:
+        """The stop for a code; see JobError.of."""
+        return cls(
+            JobError.of(
+                code,
+                message,
+                reason=reason,
+                retryable=retryable,
+                retry_after_s=retry_after_s,
+                resets_at=resets_at,
+            )
+        )
+
+
+class JobInterrupted(WorkerError):
+    """The job ends nowhere in this worker: no result is written here."""
+
+
+class LeaseLost(JobInterrupted):
+    """The job's delivery is no longer this worker's."""
+
+
+class HandBack(JobInterrupted):
+    """The job goes back to its lane without counting as a delivery."""
+
+    def __init__(self, why: str, *, delay_ms: int = 0) -> None:
+        super().__init__(why)
+        self.delay_ms = delay_ms
+
+
+class FailureKind(StrEnum):
+    """How an attempt failed (the classes of provider errors)."""
+
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    OVERLOADED = "overloaded"
+    SERVER_ERROR = "server_error"
+    CONNECT_ERROR = "connect_error"
+    TIMEOUT = "timeout"
+    STREAM_BROKEN = "stream_broken"
+    CONTEXT_TOO_LONG = "context_too_long"
+    CONTENT_BLOCKED = "content_blocked"
+    INVALID_REQUEST = "invalid_request"
+    AUTH = "auth"
+    CANCELLED = "cancelled"
+
+
+class ProviderError(WorkerError):
+    """One attempt failed. `billed` says what is known of its cost; `usage` what the provider reported."""
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        *,
+        status: int | None = None,
+        billed: Billed = "no",
+        usage: Usage | None = None,
+        retry_after_s: float | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+        self.billed: Billed = billed
+        self.usage = usage
+        self.retry_after_s = retry_after_s
+        self.code = code

@@ -1,0 +1,194 @@
+"""What the steps speak: JobRun (one job on its way), Attempt (one provider call of it), Answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+from producer_sdk.contract import (
+    AttemptSummary,
+    CacheTier,
+    Citation,
+    Finding,
+    Job,
+    JobResult,
+    Message,
+    ToolCall,
+    Usage,
+    created_at,
+    to_usd,
+    uuid7,
+)
+from worker.errors import LeaseLost
+from worker.rate_card import RateCard
+from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant
+
+
+@dataclass
+class Lease:
+    """A worker's hold on one delivery; `confirmed_until` is on the monotonic clock, in seconds."""
+
+    tag: str
+    confirmed_until: float
+    lost: bool = False
+
+    def check(self) -> None:
+        """Raise LeaseLost unless the last heartbeat confirmed this delivery recently enough."""
+        if self.lost or time.monotonic() > self.confirmed_until:
+            raise LeaseLost("the delivery is no longer this worker's")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said (or a cache kept), with what it took."""
+
+    text: str
+    usage: Usage
+    model: str
+    provider: str
+    deployment: str
+    cost_pico: int
+    latency_ms: int
+    tool_calls: tuple[ToolCall, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    cache: CacheTier = "none"
+    saved_pico: int = 0
+    standing: JobResult | None = None  # the job's final row, once it is committed
+
+
+@dataclass(frozen=True)
+class PlannedCall:
+    """One deployment of a plan, with what a call of it is predicted to cost at most."""
+
+    deployment: Deployment
+    alias: str
+    card: RateCard
+    highest_pico: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Deployments in the order to try, and why each other one was left out."""
+
+    calls: tuple[PlannedCall, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class JobRun:
+    """One delivery of one job on its way through the steps. Steps fill it in the pipeline's order."""
+
+    job: Job
+    lease: Lease
+    routing: RoutingFile
+    deliveries: int = 1
+    retries: int = 0
+    queue_ms: int = 0
+    message: bytes = field(default=b"", repr=False)
+    stop: str | None = None  # the lane says why it must not be called: cancelled, expired, dead
+    started: float = field(default_factory=time.monotonic)
+    tenant: Tenant | None = None
+    task: TaskRule | None = None
+    aliases: tuple[str, ...] = ()
+    max_output_tokens: int = 0
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    findings: list[Finding] = field(default_factory=list)
+    attempts: list[AttemptSummary] = field(default_factory=list)
+    spent_pico: int = 0
+    unresolved_attempts: int = 0  # of earlier deliveries: their outcome is not known
+    plan: Plan = field(default_factory=lambda: Plan(()))
+    deadline: float = float("inf")  # on the monotonic clock
+
+    @property
+    def job_id(self) -> UUID:
+        """The job's id."""
+        return self.job.job_id
+
+    def known_tenant(self) -> Tenant:
+        """The tenant, after policy has found it."""
+        if self.tenant is None:
+            raise AssertionError("policy runs before this step")
+        return self.tenant
+
+    def known_task(self) -> TaskRule:
+        """The task's rule, after policy has found it."""
+        if self.task is None:
+            raise AssertionError("policy runs before this step")
+        return self.task
+
+    def remaining_s(self) -> float:
+        """Seconds until the one deadline that spans the whole chain."""
+        return self.deadline - time.monotonic()
+
+    def result_of(self, answer: Answer) -> JobResult:
+        """The job's final result for this answer."""
+        return JobResult(
+            job_id=self.job_id,
+            status="succeeded",
+            text=answer.text,
+            tool_calls=list(answer.tool_calls),
+            citations=list(answer.citations),
+            model=answer.model,
+            provider=answer.provider,
+            deployment=answer.deployment,
+            usage=answer.usage,
+            cost_usd=to_usd(self.spent_pico),
+            saved_usd=to_usd(answer.saved_pico),
+            latency_ms=int((time.monotonic() - self.started) * 1000),
+            queue_ms=self.queue_ms,
+            cache=answer.cache,
+            attempts=list(self.attempts),
+            safety=list(self.findings),
+        )
+
+
+@dataclass
+class Attempt:
+    """One provider call of a job. Its id is made before it reserves and is its key everywhere."""
+
+    job_run: JobRun
+    call: PlannedCall
+    number: int
+    timeout_s: float
+    id: UUID = field(default_factory=uuid7)
+    epoch: int = 0
+    windows: tuple[str, ...] = ()
+    final_if_answered: bool = True
+
+    @property
+    def created_at(self) -> datetime:
+        """The UUID's own millisecond: the row's created_at and its window's date."""
+        return created_at(self.id)
+
+    def renewed(self) -> Attempt:
+        """The same call under a new id, after its journal row was refused."""
+        return replace(self, id=uuid7(), epoch=0, windows=())
+
+
+class JobStep(Protocol):
+    """What happens to a job at one place of the pipeline."""
+
+    async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
+        """Do this step's part before and after the rest."""
+        ...
+
+
+class AttemptStep(Protocol):
+    """What happens to each attempt, inside fallback."""
+
+    async def run(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
+        """Do this step's part before and after the rest."""
+        ...
+
+
+ProceedJob = Callable[[JobRun], Awaitable[Answer]]
+ProceedAttempt = Callable[[Attempt], Awaitable[Answer]]
+
+
+def utc_now() -> datetime:
+    """Now, in UTC with its zone."""
+    return datetime.now(UTC)

@@ -1,0 +1,107 @@
+"""routing.yaml as values: providers, aliases, tasks, tiers and tenants, checked as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+Dialect = Literal["openai", "anthropic"]
+Action = Literal["block", "flag"]
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD per million tokens, as routing.yaml states it."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where calls go. `key_env` None: no key is needed. `base_url_env` overrides `base_url` when set."""
+
+    name: str
+    dialect: Dialect
+    base_url: str
+    key_env: str | None = None
+    base_url_env: str | None = None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody."""
+
+    name: str
+    provider: Provider
+    model: str
+    context_tokens: int
+    max_output_tokens: int
+    weight: int = 1
+    price: Price | None = None
+
+
+@dataclass(frozen=True)
+class TaskRule:
+    """A task in the seed's words: aliases to try in order, and its limits over the whole chain."""
+
+    name: str
+    default: str
+    fallback: tuple[str, ...] = ()
+    max_latency_ms: int | None = None
+    max_cost_usd: Decimal | None = None
+    requires_citations: bool = False
+    max_output_tokens: int | None = None
+    cache_ttl_s: int = 0
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What tenants of this tier may do. Empty `allow` allows every alias that `deny` does not name."""
+
+    name: str
+    allow: frozenset[str] = frozenset()
+    deny: frozenset[str] = frozenset()
+    replace: dict[str, str] = field(default_factory=dict)
+    max_output_tokens: int = 1024
+    daily_budget_usd: Decimal | None = None
+    concurrency: int = 20
+    retries_per_min: int = 10
+    unsafe_tool_result: Action = "block"
+    unsafe_document: Action = "block"
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One tenant: its tier with the tenant's own overrides applied, and its zone for windows."""
+
+    name: str
+    tier: Tier
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class RoutingFile:
+    """The whole control plane at one version (a hash of its content)."""
+
+    version: str
+    providers: dict[str, Provider]
+    aliases: dict[str, tuple[Deployment, ...]]
+    tasks: dict[str, TaskRule]
+    tiers: dict[str, Tier]
+    tenants: dict[str, Tenant]
+    default_tier: str | None = None
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant as declared, or under the default tier where there is one, else None."""
+        declared = self.tenants.get(name)
+        if declared or self.default_tier is None:
+            return declared
+        return Tenant(name, self.tiers[self.default_tier])
+
+    def deployments(self) -> dict[str, Deployment]:
+        """Every deployment of every alias, by name."""
+        return {d.name: d for alias in self.aliases.values() for d in alias}

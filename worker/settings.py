@@ -1,0 +1,91 @@
+"""The worker's settings: the one place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer_sdk.settings import FleetSettings, default_home
+from worker.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """One worker process. Times are seconds."""
+
+    fleet: FleetSettings
+    ledger_url: str
+    routing_path: Path
+    home: Path
+    worker_name: str
+    slots: int = 200
+    take_batch: int = 32
+    lease_s: float = 45.0
+    delivery_cap: int = 5
+    soft_limit_s: float = 300.0
+    hard_limit_s: float = 330.0
+    shutdown_grace_s: float = 20.0
+    watchdog_s: float = 30.0
+    ledger_timeout_s: float = 10.0
+    connect_timeout_s: float = 10.0
+    local_url: str | None = None
+
+    @property
+    def beat_s(self) -> float:
+        """How often a worker says which deliveries it holds."""
+        return self.lease_s / 3
+
+    @classmethod
+    def from_env(cls) -> WorkerSettings:
+        """Read FAIRLANE_* variables; raises ConfigError with the variable's name and what would be right."""
+        home = default_home()
+        return cls(
+            fleet=FleetSettings.from_env(),
+            ledger_url=os.environ.get("FAIRLANE_LEDGER_URL") or f"sqlite:///{home / 'ledger.sqlite'}",
+            routing_path=find_routing(os.environ.get("FAIRLANE_ROUTING")),
+            home=home,
+            worker_name=os.environ.get("FAIRLANE_WORKER_NAME") or f"{socket.gethostname()}-{os.getpid()}",
+            slots=int(_number("FAIRLANE_SLOTS", 200)),
+            take_batch=int(_number("FAIRLANE_TAKE_BATCH", 32)),
+            lease_s=_number("FAIRLANE_LEASE_S", 45.0),
+            delivery_cap=int(_number("FAIRLANE_DELIVERY_CAP", 5)),
+            soft_limit_s=_number("FAIRLANE_SOFT_LIMIT_S", 300.0),
+            hard_limit_s=_number("FAIRLANE_HARD_LIMIT_S", 330.0),
+            shutdown_grace_s=_number("FAIRLANE_SHUTDOWN_GRACE_S", 20.0),
+            watchdog_s=_number("FAIRLANE_WATCHDOG_S", 30.0),
+            ledger_timeout_s=_number("FAIRLANE_LEDGER_TIMEOUT_S", 10.0),
+            connect_timeout_s=_number("FAIRLANE_CONNECT_TIMEOUT_S", 10.0),
+            local_url=os.environ.get("FAIRLANE_LOCAL_URL") or None,
+        )
+
+
+def find_routing(path: str | None = None) -> Path:
+    """FAIRLANE_ROUTING, else ./routing.yaml, else the one that comes with the package."""
+    if path:
+        return Path(path)
+    package = Path(__file__).parent
+    for candidate in (Path("routing.yaml"), package / "routing.yaml", package.parent / "routing.yaml"):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError("no routing.yaml found: set FAIRLANE_ROUTING to its path")
+
+
+def provider_keys(names: Mapping[str, str]) -> dict[str, str]:
+    """The keys that are set, by provider, for a mapping of provider to environment variable."""
+    return {provider: os.environ[name] for provider, name in names.items() if os.environ.get(name)}
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise ConfigError(f"{name} must be a number above 0, for example {default:g}")
+    return value
