@@ -157,7 +157,8 @@ class Attempt:
     id: UUID = field(default_factory=uuid7)
     epoch: int = 0
     windows: tuple[str, ...] = ()
-    final_if_answered: bool = True
+    sent: bool = False  # bytes may have reached the provider
+    settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
 
     @property
     def created_at(self) -> datetime:
@@ -166,7 +167,7 @@ class Attempt:
 
     def renewed(self) -> Attempt:
         """The same call under a new id, after its journal row was refused."""
-        return replace(self, id=uuid7(), epoch=0, windows=())
+        return replace(self, id=uuid7(), epoch=0, windows=(), sent=False, settled_pico=None)
 
 
 class JobStep(Protocol):
