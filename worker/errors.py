@@ -7,6 +7,7 @@ WorkerError
 │   ├── LeaseLost        another worker owns the job now: stop, book what was spent, write nothing
 │   └── HandBack         the job goes back to its lane, uncounted, after `.delay_ms`
 ├── LedgerUnavailable    the database did not answer: nothing may be called or acked
+├── JournalRefused       an attempt admitted by old counters, or voided by the reaper: reserve anew
 └── ProviderError        one attempt failed; fallback decides what follows
 """
 
@@ -31,6 +32,10 @@ class ConfigError(WorkerError):
 
 class LedgerUnavailable(WorkerError):
     """The ledger's database did not answer in time."""
+
+
+class JournalRefused(WorkerError):
+    """The journal did not take the attempt: its epoch has passed, or the reaper has voided it."""
 
 
 class JobStopped(WorkerError):
