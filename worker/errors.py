@@ -5,7 +5,8 @@ WorkerError
 ├── JobStopped           a step ends the job: its `.error` becomes the job's result
 ├── JobInterrupted       the job ends nowhere here, no result is written
 │   ├── LeaseLost        another worker owns the job now: stop, book what was spent, write nothing
-│   └── HandBack         the job goes back to its lane, uncounted, after `.delay_ms`
+│   ├── HandBack         the job goes back to its lane, uncounted, after `.delay_ms`
+│   └── RetryLater       the job is retried after `.delay_ms`, as a Celery retry: the tenant's retry budget pays
 ├── LedgerUnavailable    the database did not answer: nothing may be called or acked
 ├── JournalRefused       an attempt admitted by old counters, or voided by the reaper: reserve anew
 └── ProviderError        one attempt failed; fallback decides what follows
@@ -81,6 +82,14 @@ class HandBack(JobInterrupted):
     """The job goes back to its lane without counting as a delivery."""
 
     def __init__(self, why: str, *, delay_ms: int = 0) -> None:
+        super().__init__(why)
+        self.delay_ms = delay_ms
+
+
+class RetryLater(JobInterrupted):
+    """Every deployment has failed for now, and the job has time to try again later."""
+
+    def __init__(self, why: str, *, delay_ms: int) -> None:
         super().__init__(why)
         self.delay_ms = delay_ms
 

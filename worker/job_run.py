@@ -10,11 +10,13 @@ from typing import Protocol
 from uuid import UUID
 
 from producer_sdk.contract import (
+    MEANINGS,
     AttemptSummary,
     CacheTier,
     Citation,
     Finding,
     Job,
+    JobError,
     JobResult,
     Message,
     ToolCall,
@@ -143,6 +145,19 @@ class JobRun:
             cache=answer.cache,
             attempts=list(self.attempts),
             safety=list(self.findings),
+        )
+
+    def ended(self, error: JobError) -> JobResult:
+        """The job's final result when it ends without an answer; what its attempts cost stays in it."""
+        return JobResult(
+            job_id=self.job_id,
+            status=MEANINGS[error.code].ends,
+            cost_usd=to_usd(self.spent_pico),
+            latency_ms=int((time.monotonic() - self.started) * 1000),
+            queue_ms=self.queue_ms,
+            attempts=list(self.attempts),
+            safety=list(self.findings),
+            error=error,
         )
 
 

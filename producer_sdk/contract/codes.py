@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class ErrorCode(StrEnum):
@@ -40,7 +40,7 @@ class CodeMeaning(NamedTuple):
 
     status: int
     retryable: bool
-    ends: str
+    ends: Literal["failed", "rejected", "cancelled", "expired"]
 
 
 MEANINGS: dict[ErrorCode, CodeMeaning] = {

@@ -1,0 +1,303 @@
+"""One delivery in this worker's hands: its lease, its run through the pipeline within limits, its ack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import redis.exceptions
+
+from producer_sdk.contract import ErrorCode, JobError, JobResult
+from producer_sdk.contract.envelope import BadMessage, Envelope, check_job, is_signed
+from producer_sdk.lanes import Delivery, Finished
+from worker.assembly import Assembly
+from worker.errors import HandBack, JobInterrupted, LeaseLost, LedgerUnavailable
+from worker.job_run import JobRun, Lease
+from worker.results.backend import PAYLOAD
+from worker.results.meta import success_meta
+
+Interruption = Literal["cancelled", "soft_limit", "shutdown", "lost"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LaneMessage:
+    """What Celery's strategies need of a message; `body` is already decoded, so content_type is None."""
+
+    body: list[Any]
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    delivery_info: dict[str, Any]
+    content_type: None = None
+    content_encoding: None = None
+
+    @property
+    def payload(self) -> list[Any]:
+        """The decoded body: [args, kwargs, embed]."""
+        return self.body
+
+
+@dataclass
+class Limits:
+    """How long a job may run, in seconds: at `soft_s` it is cancelled, at `hard_s` it is abandoned."""
+
+    soft_s: float
+    hard_s: float
+
+
+@dataclass
+class HeldDelivery:
+    """A job that this worker holds, from take to ack."""
+
+    delivery: Delivery
+    envelope: Envelope
+    assembly: Assembly
+    lease: Lease
+    acknowledge: Callable[[HeldDelivery, Finished], None]
+    result: JobResult | None = None
+    released: bool = False
+    _why: Interruption | None = None
+    _inner: asyncio.Task[Any] | None = None
+    _properties: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> str:
+        """The delivery's tag, unique to this delivery."""
+        return self.delivery.tag
+
+    def message(self, body: list[Any], celery_headers: dict[str, Any]) -> LaneMessage:
+        """The delivery as Celery sees it. What events, logs and Flower show of it holds no prompt."""
+        header = self.envelope.header
+        self._properties = {
+            "delivery_tag": self.tag,
+            "delivery": self,
+            "priority": header.priority,
+            "correlation_id": header.job_id,
+            "reply_to": celery_headers.get("reply_to"),
+        }
+        shown = f"{{'tenant': '{header.tenant}', 'task': '{header.task}', 'job_id': '{header.job_id}'}}"
+        headers = {
+            "lang": "py",
+            "root_id": header.job_id,
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "ignore_result": False,
+            **celery_headers,
+            "id": header.job_id,
+            "task": "fairlane.run_job",
+            "argsrepr": "()",
+            "kwargsrepr": shown,
+            "eta": None,
+            "expires": None,
+        }
+        return LaneMessage(
+            body=body,
+            headers=headers,
+            properties=self._properties,
+            delivery_info={
+                "exchange": "",
+                "routing_key": "fairlane",
+                "priority": header.priority,
+                "redelivered": False,
+            },
+        )
+
+    async def run(self, *, job: Any, retries: int, limits: Limits) -> JobResult:
+        """Carry the job through the pipeline. Raises JobInterrupted when it ends nowhere here."""
+        try:
+            job_run = self._job_run(job, retries)
+        except BadMessage as error:
+            self.result = self.refused(ErrorCode.INVALID_JOB, str(error))
+            return self.result
+        key = self.assembly.settings.fleet.producer_key
+        if key and not is_signed(self.envelope.header, key):
+            self.result = self.refused(
+                ErrorCode.UNSIGNED, "the job is not signed with the fleet's key: set FAIRLANE_PRODUCER_KEY"
+            )
+            return self.result
+        self.result = await self._within(limits, job_run)
+        return self.result
+
+    def refused(self, code: ErrorCode, sentence: str) -> JobResult:
+        """The result of a job whose message cannot be run."""
+        return JobResult.model_validate({
+            "job_id": self.delivery.job_id,
+            "status": "rejected",
+            "error": JobError.of(code, sentence),
+        })
+
+    def _job_run(self, fields: Any, retries: int) -> JobRun:
+        job = check_job({**fields, "job_id": self.delivery.job_id} if isinstance(fields, dict) else fields)
+        header = self.envelope.header
+        if (job.tenant, job.task, job.lane) != (header.tenant, header.task, header.lane):
+            raise BadMessage("the message's header names another tenant, task or lane than its job")
+        return JobRun(
+            job=job,
+            lease=self.lease,
+            routing=self.assembly.routing,
+            deliveries=self.delivery.deliveries,
+            retries=retries,
+            queue_ms=max(0, self.delivery.taken_ms - self.delivery.put_ms),
+            message=self.delivery.message,
+            stop=self.delivery.stop,
+        )
+
+    async def _within(self, limits: Limits, job_run: JobRun) -> JobResult:
+        loop = asyncio.get_running_loop()
+        if self._why:
+            raise HandBack(f"interrupted before it began: {self._why}")
+        self._inner = loop.create_task(self._answered(job_run))
+        soft = loop.call_later(limits.soft_s, self.interrupt, "soft_limit")
+        try:
+            done, _late = await asyncio.wait({self._inner}, timeout=limits.hard_s)
+        finally:
+            soft.cancel()
+        if not done:
+            logger.error("job %s did not end at its hard limit and is abandoned", job_run.job_id)
+            return await self._ended(job_run, ErrorCode.DEADLINE_EXCEEDED, "the job's hard time limit has passed")
+        return await self._outcome(job_run, self._inner)
+
+    async def _answered(self, job_run: JobRun) -> JobResult:
+        answer = await self.assembly.pipeline(job_run)
+        return answer.standing or job_run.result_of(answer)
+
+    async def _outcome(self, job_run: JobRun, inner: asyncio.Task[JobResult]) -> JobResult:
+        try:
+            return inner.result()
+        except asyncio.CancelledError:
+            return await self._interrupted(job_run)
+        except JobInterrupted:
+            raise
+        except (LedgerUnavailable, redis.exceptions.RedisError) as error:
+            raise HandBack(type(error).__name__, delay_ms=1000) from error
+        except Exception as error:
+            logger.exception("job %s failed inside the worker", job_run.job_id)
+            sentence = f"the worker failed on this job ({type(error).__name__}): see its log, then submit it anew"
+            return await self._ended(job_run, ErrorCode.INTERNAL, sentence)
+
+    async def _interrupted(self, job_run: JobRun) -> JobResult:
+        if self._why == "cancelled":
+            return await self._ended(job_run, ErrorCode.CANCELLED, "the job was cancelled while it ran")
+        if self._why == "soft_limit":
+            return await self._ended(job_run, ErrorCode.DEADLINE_EXCEEDED, "the job's time limit has passed")
+        if self._why == "lost":
+            raise LeaseLost("another worker owns the job now")
+        raise HandBack("the worker is shutting down")
+
+    async def _ended(self, job_run: JobRun, code: ErrorCode, sentence: str) -> JobResult:
+        result = job_run.ended(JobError.of(code, sentence))
+        try:
+            return await self.assembly.ledger.finish(job_run, result)
+        except LedgerUnavailable as error:
+            raise HandBack("the ledger is away", delay_ms=1000) from error
+
+    def interrupt(self, why: Interruption) -> None:
+        """Close the job's call and end its run; what it cost is booked on the way out."""
+        if why == "lost":
+            self.lease.lost = True
+        if self._why is None:
+            self._why = why
+            if self._inner and not self._inner.done():
+                self._inner.cancel()
+
+    async def hand_back(self, delay_ms: int) -> None:
+        """Give the job back to its lane, uncounted."""
+        self.released = True
+        await patiently(lambda: self.assembly.lanes.hand_back(self.tag, delay_ms=delay_ms))
+
+    def on_ack(self, *_celery: Any) -> None:
+        """Celery says the job has ended: write its result and free its slot, if it is still ours."""
+        if self.released:
+            self.acknowledge(self, Finished(tag=self.tag, result=None, ttl_s=0, reply_to=None))
+            return
+        payload = self._properties.get(PAYLOAD)
+        self.finish(payload.encode() if isinstance(payload, str) else payload)
+
+    def on_reject(self, _logger: Any, _errors: Any, requeue: bool = False) -> None:
+        """Celery gives the job up: back to its lane, or ended as it stands."""
+        if requeue and not self.released:
+            self.released = True
+            asyncio.get_running_loop().create_task(self._rejected())
+            return
+        self.on_ack()
+
+    async def _rejected(self) -> None:
+        await self.hand_back(1000)
+        self.on_ack()
+
+    def finish(self, payload: bytes | None) -> None:
+        """Hand the encoded result to the acks."""
+        ttl_s = self.assembly.settings.fleet.result_ttl_s
+        reply_to = self.envelope.header.reply_to
+        self.acknowledge(self, Finished(tag=self.tag, result=payload, ttl_s=ttl_s, reply_to=reply_to))
+
+    def finish_with(self, result: JobResult) -> None:
+        """End a delivery that never reaches Celery's tracer."""
+        self.result = result
+        self.finish(success_meta(result))
+
+
+class Acks:
+    """Ends deliveries in batches: what comes while one batch is under way goes with the next."""
+
+    def __init__(self, assembly: Assembly, freed: Callable[[HeldDelivery], None]) -> None:
+        self._assembly = assembly
+        self._freed = freed
+        self._waiting: list[tuple[HeldDelivery, Finished]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    def add(self, held: HeldDelivery, finished: Finished) -> None:
+        """Queue an ack; one that was handed back only frees its slot."""
+        if held.released:
+            self._freed(held)
+            return
+        self._waiting.append((held, finished))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        await asyncio.sleep(0)
+        while self._waiting:
+            batch, self._waiting = self._waiting[:64], self._waiting[64:]
+            items = [finished for _held, finished in batch]
+            await patiently(lambda items=items: self._assembly.lanes.finish(items))  # type: ignore[misc]
+            for held, _finished in batch:
+                self._freed(held)
+
+    async def settled(self) -> None:
+        """Wait until nothing is queued."""
+        if self._flushing:
+            await self._flushing
+
+
+async def patiently(call: Callable[[], Awaitable[Any]], *, within_s: float = 600.0) -> Any:
+    """Repeat a script until the broker has answered; every script may be repeated."""
+    pause, end = 0.05, time.monotonic() + within_s
+    while True:
+        try:
+            return await call()
+        except redis.exceptions.RedisError as error:
+            if time.monotonic() > end:
+                raise
+            logger.warning("the broker did not answer (%s): trying again", type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+
+def decoded(envelope: Envelope) -> list[Any]:
+    """Celery's task body in a message. Raises BadMessage."""
+    try:
+        body = json.loads(envelope.body)
+    except ValueError as error:
+        raise BadMessage("the body is not JSON: see docs/wire.md") from error
+    shape = isinstance(body, list) and len(body) == 3 and isinstance(body[1], dict)
+    if not shape or not isinstance(body[0], list):
+        raise BadMessage('the body is not [args, {"job": {…}}, embed]: see docs/wire.md')
+    return [body[0], body[1], body[2] or {}]

@@ -1,0 +1,37 @@
+"""Celery's Redis result backend for this worker: it keeps the encoded result until the ack writes both at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.backends.redis import RedisBackend
+
+PAYLOAD = "fairlane_payload"
+
+
+class LaneBackend(RedisBackend):  # type: ignore[misc]  # celery has no type information
+    """Chords and canvases stay Celery's. A running job's own result waits in its request's properties.
+
+    The worker's ack (worker.delivery) hands it to the lane's `finish` script, which writes the result only while
+    the delivery is still this worker's.
+    """
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        properties = getattr(request, "properties", None) or {}
+        if "delivery" not in properties or request.id != task_id:
+            return super()._store_result(task_id, result, state, traceback, request, **kwargs)
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
+        meta["task_id"] = task_id
+        standing = properties["delivery"].result
+        if state != "SUCCESS" and standing is not None:
+            meta["fairlane"] = standing.model_dump(mode="json")
+        properties[PAYLOAD] = self.encode(meta)
+        return result
