@@ -62,8 +62,12 @@ class HeldDelivery:
     result: JobResult | None = None
     released: bool = False
     _why: Interruption | None = None
+    _stop: str | None = None
     _inner: asyncio.Task[Any] | None = None
     _properties: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
 
     @property
     def tag(self) -> str:
@@ -146,7 +150,7 @@ class HeldDelivery:
             retries=retries,
             queue_ms=max(0, self.delivery.taken_ms - self.delivery.put_ms),
             message=self.delivery.message,
-            stop=self.delivery.stop,
+            stop=self._stop or self.delivery.stop,
         )
 
     async def _within(self, limits: Limits, job_run: JobRun) -> JobResult:
@@ -206,6 +210,10 @@ class HeldDelivery:
             self._why = why
             if self._inner and not self._inner.done():
                 self._inner.cancel()
+
+    def interrupt_before(self, stop: str) -> None:
+        """The job must not be called at all: it is run only to write its end."""
+        self._stop = self._stop or stop
 
     async def hand_back(self, delay_ms: int) -> None:
         """Give the job back to its lane, uncounted."""

@@ -1,0 +1,264 @@
+"""Feeds Celery from the lanes: takes jobs, keeps their leases, hears of cancellations, and drains on shutdown.
+
+Kombu's stock Redis transport carries only events and remote control (docs/decisions/0001). Jobs come through
+`Lanes.take` and are handed to Celery's own task strategy with an ack and reject of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import redis.exceptions
+from celery import bootsteps
+from celery.worker.consumer.tasks import Tasks
+from celery.worker.request import Request
+from celery.worker.state import revoked as revoked_ids
+
+from producer_sdk.contract import ErrorCode
+from producer_sdk.contract.envelope import BadMessage, Envelope, Header, NewerVersion, entry_of, unpack
+from producer_sdk.contract.ids import uuid7
+from producer_sdk.lanes import Delivery
+from worker.assembly import Assembly
+from worker.delivery import Acks, HeldDelivery, decoded, patiently
+from worker.errors import LedgerUnavailable
+from worker.job_run import Lease
+from worker.pool import LoopPool
+
+Dispatch = Callable[[HeldDelivery, list[Any]], None]
+Assemble = Callable[[], Awaitable[Assembly]]
+IDLE_S = 1.0
+NEWER_VERSION_WAIT_MS = 600_000
+START_TIMEOUT_S = 60.0
+logger = logging.getLogger(__name__)
+
+
+class JobRequest(Request):  # type: ignore[misc]  # celery has no type information
+    """Celery's request, except that a revoked job still ends with a result and a ledger row."""
+
+    def revoked(self) -> bool:
+        """A revoked job is run as cancelled, so that its end is written down."""
+        if self.id in revoked_ids:
+            self.message.properties["delivery"].interrupt_before("cancelled")
+        return False
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """`revoke(terminate=True)`: cancel the job, not the process that a thousand others run in."""
+        self.message.properties["delivery"].interrupt("cancelled")
+
+
+class LaneFeeder:
+    """One worker's side of the lanes; everything in it runs on the pool's loop."""
+
+    def __init__(self, assembly: Assembly, dispatch: Dispatch) -> None:
+        self.assembly = assembly
+        self.held: dict[str, HeldDelivery] = {}
+        self._dispatch = dispatch
+        self._acks = Acks(assembly, self._freed)
+        self._woken = asyncio.Event()
+        self._taking = True
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to take, beat, listen and reap."""
+        beat_s = self.assembly.settings.beat_s
+        loops: list[Coroutine[Any, Any, None]] = [
+            self._take_loop(),
+            self._listen(),
+            self._every(beat_s, self._beat),
+            self._every(self.assembly.settings.lease_s / 2, self.assembly.reaper.tick),
+        ]
+        self._tasks = [asyncio.get_running_loop().create_task(loop) for loop in loops]
+
+    def stop_taking(self) -> None:
+        """Take no more jobs; those in hand go on."""
+        self._taking = False
+        self._woken.set()
+
+    def resume(self) -> None:
+        """Take again, after Celery has reconnected its own connections."""
+        if not self._taking:
+            self._taking = True
+            self._tasks[0] = asyncio.get_running_loop().create_task(self._take_loop())
+
+    async def drain(self) -> None:
+        """Warm shutdown: wait for the jobs in hand, give back what does not end in time, close everything."""
+        self.stop_taking()
+        await asyncio.wait({self._tasks[0]}, timeout=5)
+        if not await self._emptied(self.assembly.settings.shutdown_grace_s):
+            for held in list(self.held.values()):
+                held.interrupt("shutdown")
+            await self._emptied(10.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.assembly.close()
+
+    async def _emptied(self, within_s: float) -> bool:
+        end = time.monotonic() + within_s
+        while self.held and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        return not self.held
+
+    async def _take_loop(self) -> None:
+        settings, lanes = self.assembly.settings, self.assembly.lanes
+        lease_ms = int(settings.lease_s * 1000)
+        while self._taking:
+            free = settings.slots - len(self.held)
+            if free <= 0:
+                await self._sleep(IDLE_S)
+                continue
+            self._woken.clear()
+            operation, asked = uuid7().hex, time.monotonic()
+            n = min(free, settings.take_batch)
+            reply = await patiently(
+                lambda n=n, operation=operation: lanes.take(  # type: ignore[misc]
+                    n, worker=settings.worker_name, lease_ms=lease_ms, op_id=operation
+                )
+            )
+            for delivery in reply.deliveries:
+                self._begin(delivery, Lease(delivery.tag, asked + settings.lease_s))
+            if not reply.deliveries:
+                due_s = IDLE_S if reply.next_ms is None else min(IDLE_S, reply.next_ms / 1000)
+                await self._sleep(due_s)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), max(0.005, seconds * random.uniform(0.9, 1.1)))  # noqa: S311
+        except TimeoutError:
+            return
+
+    def _begin(self, delivery: Delivery, lease: Lease) -> None:
+        header = Header(v=1, job_id=delivery.job_id, tenant=delivery.tenant, task="unread", lane="interactive")
+        held = HeldDelivery(delivery, Envelope(header, b""), self.assembly, lease, self._acks.add)
+        self.held[delivery.tag] = held
+        try:
+            held.envelope = unpack(delivery.message)
+            self._dispatch(held, decoded(held.envelope))
+        except NewerVersion as error:
+            self._newer_version(held, error)
+        except BadMessage as error:
+            logger.warning("job %s cannot be read and is refused", delivery.job_id)
+            held.finish_with(held.refused(ErrorCode.INVALID_JOB, str(error)))
+
+    def _newer_version(self, held: HeldDelivery, error: NewerVersion) -> None:
+        """Leave it to a newer worker for ten minutes; then say so."""
+        if held.delivery.taken_ms - held.delivery.put_ms > NEWER_VERSION_WAIT_MS:
+            held.finish_with(held.refused(ErrorCode.INVALID_JOB, str(error)))
+        else:
+            asyncio.get_running_loop().create_task(self._give_back(held, 5000))
+
+    async def _give_back(self, held: HeldDelivery, delay_ms: int) -> None:
+        await held.hand_back(delay_ms)
+        self._freed(held)
+
+    def _freed(self, held: HeldDelivery) -> None:
+        self.held.pop(held.tag, None)
+        self._woken.set()
+
+    async def _every(self, period_s: float, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(period_s * random.uniform(0.9, 1.0))  # noqa: S311 - jitter, not a secret
+            try:
+                await act()
+            except (redis.exceptions.RedisError, LedgerUnavailable) as error:
+                logger.warning("a periodic duty failed (%s): it is tried again", type(error).__name__)
+
+    async def _beat(self) -> None:
+        settings, lanes = self.assembly.settings, self.assembly.lanes
+        lease_ms, asked = int(settings.lease_s * 1000), time.monotonic()
+        tags = list(self.held)
+        beat = await lanes.beat(tags, lease_ms=lease_ms)
+        for tag in tags:
+            held = self.held.get(tag)
+            if held is None:
+                continue
+            if tag in beat.lost:
+                await self._lose(held)
+            else:
+                held.lease.confirmed_until = asked + settings.lease_s
+                if tag in beat.cancelled:
+                    held.interrupt("cancelled")
+        await lanes.sweep(lease_ms=lease_ms, delivery_cap=settings.delivery_cap)
+
+    async def _lose(self, held: HeldDelivery) -> None:
+        """Close the call; if the server has forgotten the job (it was flushed, or rolled back), put it back."""
+        if held.lease.lost:
+            return
+        held.interrupt("lost")
+        entry = entry_of(held.delivery.message)
+        await self.assembly.lanes.put([entry], ttl_s=self.assembly.settings.fleet.result_ttl_s)
+
+    async def _listen(self) -> None:
+        """Wake-ups and cancellations by pub/sub; beats and the idle poll cover what it loses."""
+        while True:
+            pubsub = self.assembly.redis.pubsub()
+            try:
+                await pubsub.subscribe(self.assembly.lanes.keys.wake)
+                while True:
+                    message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                    if message:
+                        self._heard(bytes(message["data"]))
+            except (redis.exceptions.RedisError, OSError):
+                await asyncio.sleep(0.5)
+            finally:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    def _heard(self, word: bytes) -> None:
+        if word.startswith(b"cancel:"):
+            job_id = word.removeprefix(b"cancel:").decode()
+            for held in [held for held in self.held.values() if held.delivery.job_id == job_id]:
+                held.interrupt("cancelled")
+        else:
+            self._woken.set()
+
+
+def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
+    """The consumer bootstep that feeds this app's `fairlane.run_job` from the lanes."""
+
+    class LaneConsumer(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no type information
+        """Starts the feeder with the worker's first connection; later ones only resume it."""
+
+        requires = (Tasks,)
+
+        def start(self, c: Any) -> None:
+            """Called on Celery's main thread whenever its connection is up."""
+            pool: LoopPool = c.pool
+            if pool.feeder is None:
+                starting = asyncio.run_coroutine_threadsafe(_start(pool, c), pool.loop)
+                starting.result(START_TIMEOUT_S)
+            else:
+                pool.loop.call_soon_threadsafe(pool.feeder.resume)  # type: ignore[attr-defined]
+
+        def stop(self, c: Any) -> None:
+            """Called on shutdown, and when Celery's own connection breaks."""
+            if c.pool.feeder:
+                c.pool.loop.call_soon_threadsafe(c.pool.feeder.stop_taking)
+
+    async def _start(pool: LoopPool, consumer: Any) -> None:
+        assembly = await assemble()
+        pool.watchdog_s = assembly.settings.watchdog_s
+        feeder = LaneFeeder(assembly, _dispatch_to(consumer))
+        caps = {tenant.name: tenant.tier.concurrency for tenant in assembly.routing.tenants.values()}
+        default = assembly.routing.default_tier
+        default_cap = assembly.routing.tiers[default].concurrency if default else 1
+        await assembly.lanes.set_caps(caps, default=default_cap)
+        feeder.start()
+        pool.feeder = feeder
+
+    return LaneConsumer
+
+
+def _dispatch_to(consumer: Any) -> Dispatch:
+    """Hand a delivery to Celery's strategy for the task."""
+
+    def dispatch(held: HeldDelivery, body: list[Any]) -> None:
+        message = held.message(body, dict(held.envelope.header.celery))
+        strategy = consumer.strategies["fairlane.run_job"]
+        strategy(message, None, held.on_ack, held.on_reject, consumer.on_task_message)
+
+    return dispatch

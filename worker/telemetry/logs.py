@@ -1,0 +1,45 @@
+"""Logs as one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+
+class JsonLines(logging.Formatter):
+    """Time, level, logger, message and, where there is one, the exception's type and places (not its values)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; exceptions are given by type and stack, since their text may quote content."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[0]:
+            line["error"] = record.exc_info[0].__name__
+            line["at"] = _places(record.exc_info[2])
+        return json.dumps(line)
+
+
+def _places(trace: object) -> str:
+    places = []
+    while trace is not None and len(places) < 30:
+        code = trace.tb_frame.f_code  # type: ignore[attr-defined]
+        places.append(f"{code.co_filename.rsplit('/', 2)[-1]}:{trace.tb_lineno} {code.co_name}")  # type: ignore[attr-defined]
+        trace = trace.tb_next  # type: ignore[attr-defined]
+    return " > ".join(places)
+
+
+def configure_logs(level: int | str = "INFO") -> None:
+    """Send every logger's lines to standard error as JSON; Celery's per-task lines are kept at WARNING."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for chatty in ("celery.worker.strategy", "celery.app.trace", "httpx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
