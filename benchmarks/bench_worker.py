@@ -1,0 +1,56 @@
+"""Fairlane workers for benchmarks: with no steps at all (BENCH=noop), or with every step and an instant provider."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import httpx
+
+from producer_sdk.contract import Usage
+from worker.app import build_app
+from worker.assembly import Assembly, assemble
+from worker.job_run import Answer, JobRun
+from worker.settings import WorkerSettings
+
+CHUNKS = [
+    {"model": "twin-small", "choices": [{"index": 0, "delta": {"content": "card_arrival"}, "finish_reason": None}]},
+    {"model": "twin-small", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"model": "twin-small", "choices": [], "usage": {"prompt_tokens": 120, "completion_tokens": 4}},
+]
+BODY = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in CHUNKS) + b"data: [DONE]\n\n"
+
+
+class _Stream(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield BODY
+
+
+class InstantProvider(httpx.AsyncBaseTransport):
+    """Answers every call at once, in this process."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """A streamed chat completion of four tokens."""
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Stream(), request=request)
+
+
+async def answer_nothing(job_run: JobRun) -> Answer:
+    """The no-op job: take, run and ack alone."""
+    return Answer(
+        text="", usage=Usage(), model="none", provider="none", deployment="none", cost_pico=0, latency_ms=0
+    )
+
+
+async def parts() -> Assembly:
+    """The worker's parts for the benchmark that BENCH names."""
+    transport = InstantProvider() if os.environ["BENCH"] != "calls" else None
+    assembly = await assemble(SETTINGS, transport=transport)
+    if os.environ["BENCH"] == "noop":
+        assembly = replace(assembly, pipeline=answer_nothing)
+    return assembly
+
+
+SETTINGS = WorkerSettings.from_env()
+app = build_app(SETTINGS, parts)
