@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from producer_sdk.errors import SettingsError
 
+LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes on Linux, 103 on macOS
+
 
 def default_home() -> Path:
     """The embedded fleet's folder: FAIRLANE_HOME, else ~/.fairlane."""
-    return Path(os.environ.get("FAIRLANE_HOME") or Path.home() / ".fairlane")
+    return Path(os.environ.get("FAIRLANE_HOME") or Path.home() / ".fairlane").absolute()
+
+
+def broker_socket(home: Path) -> Path:
+    """The embedded broker's socket: in its home, or in a short folder of this user's when that is too long."""
+    path = home / "broker.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"fairlane-{os.getuid()}" / f"{name}.sock"
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class FleetSettings:
     @classmethod
     def from_env(cls) -> FleetSettings:
         """FAIRLANE_BROKER_URL, FAIRLANE_NAMESPACE, FAIRLANE_PRODUCER_KEY, FAIRLANE_RESULT_TTL_S."""
-        url = os.environ.get("FAIRLANE_BROKER_URL") or f"redis+socket://{default_home() / 'broker.sock'}"
+        url = os.environ.get("FAIRLANE_BROKER_URL") or f"redis+socket://{broker_socket(default_home())}"
         key = os.environ.get("FAIRLANE_PRODUCER_KEY")
         ttl = os.environ.get("FAIRLANE_RESULT_TTL_S", "86400")
         if not ttl.isdigit() or int(ttl) == 0:

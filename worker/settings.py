@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,32 @@ class WorkerSettings:
             connect_timeout_s=_number("FAIRLANE_CONNECT_TIMEOUT_S", 10.0),
             local_url=os.environ.get("FAIRLANE_LOCAL_URL") or None,
         )
+
+    def to_env(self, *, without: Collection[str] = ()) -> dict[str, str]:
+        """The environment in which a child process reads these same settings; `without` leaves out variables."""
+        own = {
+            "FAIRLANE_HOME": self.home,
+            "FAIRLANE_BROKER_URL": self.fleet.broker_url,
+            "FAIRLANE_NAMESPACE": self.fleet.namespace,
+            "FAIRLANE_RESULT_TTL_S": self.fleet.result_ttl_s,
+            "FAIRLANE_PRODUCER_KEY": (self.fleet.producer_key or b"").decode(),
+            "FAIRLANE_LEDGER_URL": self.ledger_url,
+            "FAIRLANE_ROUTING": self.routing_path,
+            "FAIRLANE_WORKER_NAME": self.worker_name,
+            "FAIRLANE_SLOTS": self.slots,
+            "FAIRLANE_TAKE_BATCH": self.take_batch,
+            "FAIRLANE_LEASE_S": self.lease_s,
+            "FAIRLANE_DELIVERY_CAP": self.delivery_cap,
+            "FAIRLANE_SOFT_LIMIT_S": self.soft_limit_s,
+            "FAIRLANE_HARD_LIMIT_S": self.hard_limit_s,
+            "FAIRLANE_SHUTDOWN_GRACE_S": self.shutdown_grace_s,
+            "FAIRLANE_WATCHDOG_S": self.watchdog_s,
+            "FAIRLANE_LEDGER_TIMEOUT_S": self.ledger_timeout_s,
+            "FAIRLANE_CONNECT_TIMEOUT_S": self.connect_timeout_s,
+            "FAIRLANE_LOCAL_URL": self.local_url or "",
+        }
+        inherited = {name: value for name, value in os.environ.items() if name not in without}
+        return inherited | {name: str(value) for name, value in own.items()}
 
 
 def find_routing(path: str | None = None) -> Path:
