@@ -16,7 +16,10 @@ from worker.job_run import Answer, JobRun
 from worker.settings import WorkerSettings
 
 CHUNKS = [
-    {"model": "twin-small", "choices": [{"index": 0, "delta": {"content": "card_arrival"}, "finish_reason": None}]},
+    {
+        "model": "twin-small",
+        "choices": [{"index": 0, "delta": {"content": "card_arrival"}, "finish_reason": None}],
+    },
     {"model": "twin-small", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
     {"model": "twin-small", "choices": [], "usage": {"prompt_tokens": 120, "completion_tokens": 4}},
 ]
@@ -33,7 +36,9 @@ class InstantProvider(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """A streamed chat completion of four tokens."""
-        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Stream(), request=request)
+        return httpx.Response(
+            200, headers={"content-type": "text/event-stream"}, stream=_Stream(), request=request
+        )
 
 
 async def answer_nothing(job_run: JobRun) -> Answer:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import redis
 from celery import Celery
+from worker.ledger.ledger import Ledger
 
 from benchmarks.rig import median_of, process, python, rate_of, table, valkey, write_routing
 from producer_sdk import Fleet
 from producer_sdk.contract import Job
 from producer_sdk.settings import FleetSettings
 from tests.servers import Valkey
-from worker.ledger.ledger import Ledger
 
 JOBS, RUNS = 3000, 3
 MESSAGE = "My card has not arrived yet, it has been two weeks. Where is it?"
@@ -63,7 +63,9 @@ def stock(server: Valkey, folder: Path) -> float:
     ids = [str(app.send_task("stock.noop", ({"job_id": str(n), **message},)).id) for n in range(JOBS)]
     app.close()
     environ = {"STOCK_BROKER": server.broker_url, "STOCK_BACKEND": backend}
-    command = python("celery", "-A", "benchmarks.stock_app", "worker", "-P", "threads", "-c", "8", "-l", "WARNING")
+    command = python(
+        "celery", "-A", "benchmarks.stock_app", "worker", "-P", "threads", "-c", "8", "-l", "WARNING"
+    )
     command += ["-E", "--without-gossip", "--without-mingle"]
     with process(command, environ, folder / "stock.log"):
         rate = rate_of(client, ids)
@@ -73,13 +75,24 @@ def stock(server: Valkey, folder: Path) -> float:
 
 def run() -> str:
     """The table for both fsync modes."""
-    rows = [["appendfsync", "stock noop/s", "lanes noop/s", "÷ stock (≥ 1.0)", "whole pipeline + ledger /s", "÷ stock (≥ 0.5)"]]
+    rows = [
+        [
+            "appendfsync",
+            "stock noop/s",
+            "lanes noop/s",
+            "÷ stock (≥ 1.0)",
+            "whole pipeline + ledger /s",
+            "÷ stock (≥ 0.5)",
+        ]
+    ]
     for fsync in ("everysec", "always"):
         with valkey(fsync) as server:
             base = median_of(RUNS, lambda s=server: stock(s, _folder()))
             noop = median_of(RUNS, lambda s=server: fairlane(s, "noop", _folder()))
             whole = median_of(RUNS, lambda s=server: fairlane(s, "pipeline", _folder()))
-        rows.append([fsync, f"{base:.0f}", f"{noop:.0f}", f"{noop / base:.2f}", f"{whole:.0f}", f"{whole / base:.2f}"])
+        rows.append(
+            [fsync, f"{base:.0f}", f"{noop:.0f}", f"{noop / base:.2f}", f"{whole:.0f}", f"{whole / base:.2f}"]
+        )
     return table(f"Jobs per second of one worker process ({JOBS} jobs, median of {RUNS})", rows)
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import redis
 from celery import Celery
+from worker.ledger.ledger import Ledger
 
 from benchmarks.rig import process, python, rate_of, rss_mb, table, valkey, write_routing
 from producer_sdk import Fleet
 from producer_sdk.contract import Job
 from producer_sdk.settings import FleetSettings
 from tests.servers import Valkey
-from worker.ledger.ledger import Ledger
 
 CALLS, SECONDS, JOBS = 1000, 10, 3000
 IDEAL = CALLS / SECONDS
@@ -58,11 +58,17 @@ def fairlane(server: Valkey, url: str, folder: Path) -> tuple[float, float]:
     }
     with Fleet(FleetSettings(broker_url=server.broker_url)) as fleet:
         jobs = [
-            Job(tenant="acme", task="classify_intent", messages=[{"role": "user", "content": f"Where is card {n}?"}])
+            Job(
+                tenant="acme",
+                task="classify_intent",
+                messages=[{"role": "user", "content": f"Where is card {n}?"}],
+            )
             for n in range(JOBS)
         ]
         fleet.submit_many(jobs)
-    command = python("celery", "-A", "benchmarks.bench_worker", "worker", "--pool", "custom", "-c", str(CALLS))
+    command = python(
+        "celery", "-A", "benchmarks.bench_worker", "worker", "--pool", "custom", "-c", str(CALLS)
+    )
     command += ["-l", "WARNING", "--without-gossip", "--without-mingle"]
     return _measured(server, command, environ, folder, [str(job.job_id) for job in jobs])
 
@@ -73,8 +79,14 @@ def stock(server: Valkey, url: str, folder: Path) -> tuple[float, float]:
     message = {"messages": [{"role": "user", "content": "Where is my card?"}]}
     ids = [str(app.send_task("stock.call", ({"job_id": str(n), **message},)).id) for n in range(JOBS)]
     app.close()
-    environ = {"STOCK_BROKER": server.broker_url, "STOCK_BACKEND": server.broker_url, "FAIRLANE_LOCAL_URL": url}
-    command = python("celery", "-A", "benchmarks.stock_app", "worker", "-P", "threads", "-c", str(CALLS), "-l", "ERROR")
+    environ = {
+        "STOCK_BROKER": server.broker_url,
+        "STOCK_BACKEND": server.broker_url,
+        "FAIRLANE_LOCAL_URL": url,
+    }
+    command = python(
+        "celery", "-A", "benchmarks.stock_app", "worker", "-P", "threads", "-c", str(CALLS), "-l", "ERROR"
+    )
     return _measured(server, [*command, "--without-gossip", "--without-mingle"], environ, folder, ids)
 
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import redis
+
 from tests.servers import Valkey, wait_until
 
 ROUTING = """
@@ -37,12 +38,17 @@ tenants:
 @contextmanager
 def valkey(fsync: str) -> Iterator[Valkey]:
     """A Valkey in a temporary folder with the given appendfsync."""
-    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder, Valkey(Path(folder), fsync=fsync) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder,
+        Valkey(Path(folder), fsync=fsync) as server,
+    ):
         yield server
 
 
 @contextmanager
-def process(command: Sequence[str], environ: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: Sequence[str], environ: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A child process, ended by its id."""
     with log.open("ab") as out:
         child = subprocess.Popen(command, env={**os.environ, **environ}, stdout=out, stderr=out)
@@ -63,7 +69,9 @@ def write_routing(folder: Path) -> Path:
 def rate_of(client: redis.Redis, ids: Sequence[str], *, within_s: float = 180.0) -> float:
     """Jobs per second from the first result to the last, by the results' own times."""
     keys = [f"celery-task-meta-{job_id}" for job_id in ids]
-    wait_until(lambda: client.exists(*keys[-200:]) == len(keys[-200:]), within_s=within_s, what="the last results")
+    wait_until(
+        lambda: client.exists(*keys[-200:]) == len(keys[-200:]), within_s=within_s, what="the last results"
+    )
     wait_until(lambda: _there(client, keys) == len(keys), within_s=30, what="every result")
     done = sorted(datetime.fromisoformat(meta["date_done"]) for meta in _metas(client, keys))
     return (len(done) - 1) / (done[-1] - done[0]).total_seconds()

@@ -23,7 +23,9 @@ def call(job: dict) -> dict:
     if not hasattr(LOCAL, "client"):
         LOCAL.client = httpx.Client(timeout=60)
     body = {"model": "twin-small", "stream": True, "messages": job["messages"]}
-    with LOCAL.client.stream("POST", os.environ["FAIRLANE_LOCAL_URL"] + "/chat/completions", json=body) as response:
+    with LOCAL.client.stream(
+        "POST", os.environ["FAIRLANE_LOCAL_URL"] + "/chat/completions", json=body
+    ) as response:
         for _chunk in response.iter_bytes():
             pass
     return {"job_id": job["job_id"], "status": "succeeded", "error": None}

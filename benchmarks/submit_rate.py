@@ -31,7 +31,11 @@ def many(server: Valkey) -> float:
 def one_by_one(server: Valkey) -> float:
     """send_task with the same message, one at a time, as Celery's users do."""
     app = Celery("stock", broker=server.broker_url)
-    message = {"tenant": "acme", "task": "classify_intent", "messages": [{"role": "user", "content": MESSAGE}]}
+    message = {
+        "tenant": "acme",
+        "task": "classify_intent",
+        "messages": [{"role": "user", "content": MESSAGE}],
+    }
     app.send_task("stock.noop", (message,))
     seconds = timed(lambda: [app.send_task("stock.noop", (message,)) for _ in range(JOBS)])
     app.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
+
 from tests.servers import Postgres, Valkey
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -67,7 +68,9 @@ def shared_data() -> Path:
     folder = SHARED / "data"
     if not folder.is_dir():
         if os.environ.get("CI"):
-            pytest.fail(f"in CI the real inputs must be there: {folder.name} was not found beside the project")
+            pytest.fail(
+                f"in CI the real inputs must be there: {folder.name} was not found beside the project"
+            )
         pytest.skip("the real inputs (shared/data) are not beside the project")
     return folder
 

@@ -14,8 +14,8 @@ from celery import Celery, Task
 from celery._state import pop_current_task, push_current_task
 from celery.exceptions import Ignore
 from celery.signals import setup_logging
-
 from producer_sdk.canvas import celery_app
+
 from producer_sdk.contract import JobResult
 from producer_sdk.contract.envelope import TASK_NAME
 from worker.assembly import assemble
@@ -122,7 +122,17 @@ def command(settings: WorkerSettings, *, loglevel: str = "INFO") -> list[str]:
     """The command line of one worker process."""
     worker = [sys.executable, "-m", "celery", "-A", "worker.main", "worker", "--pool", "custom"]
     name = f"{settings.worker_name}@%h"
-    return [*worker, "-n", name, "-c", str(settings.slots), "-l", loglevel, "--without-gossip", "--without-mingle"]
+    return [
+        *worker,
+        "-n",
+        name,
+        "-c",
+        str(settings.slots),
+        "-l",
+        loglevel,
+        "--without-gossip",
+        "--without-mingle",
+    ]
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:

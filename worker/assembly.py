@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx
 import redis.asyncio
 
-from producer_sdk.contract import Crossing, JobResult, Straight
+from producer_sdk.contract import Crossing, Straight
 from producer_sdk.lanes import Lanes
-from producer_sdk.settings import redis_url
 from worker.books import Books, Reaper
 from worker.budget.catalogue import rate_cards
 from worker.budget.step import HoldBudget
@@ -79,20 +75,24 @@ async def assemble(
     cards, unpriced = rate_cards(routing.deployments(), cache_dir=settings.home)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     http = open_client(settings, transport=transport)
-    attempt = attempt_pipeline([
-        HoldBudget(store=store, rebuild=books.rebuild, mirrored=ledger.mirrored),
-        JournalAttempt(ledger),
-        CallProvider(client=http, keys=keys, local_url=settings.local_url, crossing=crossing),
-    ])
-    pipeline = job_pipeline([
-        RecordJob(ledger),
-        EndStopped(),
-        ApplyPolicy(),
-        CapRetries(retry_budget),
-        ScreenContent(fence_key=fence_key(settings)),
-        AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
-        PlanRoute(cards=cards, missing=missing(routing, settings, unpriced)),
-        CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
-    ])
+    attempt = attempt_pipeline(
+        [
+            HoldBudget(store=store, rebuild=books.rebuild, mirrored=ledger.mirrored),
+            JournalAttempt(ledger),
+            CallProvider(client=http, keys=keys, local_url=settings.local_url, crossing=crossing),
+        ]
+    )
+    pipeline = job_pipeline(
+        [
+            RecordJob(ledger),
+            EndStopped(),
+            ApplyPolicy(),
+            CapRetries(retry_budget),
+            ScreenContent(fence_key=fence_key(settings)),
+            AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
+            PlanRoute(cards=cards, missing=missing(routing, settings, unpriced)),
+            CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
+        ]
+    )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books)
     return Assembly(settings, routing, connection, lanes, ledger, reaper, pipeline, http)

@@ -133,7 +133,9 @@ class LaneFeeder:
             return
 
     def _begin(self, delivery: Delivery, lease: Lease) -> None:
-        header = Header(v=1, job_id=delivery.job_id, tenant=delivery.tenant, task="unread", lane="interactive")
+        header = Header(
+            v=1, job_id=delivery.job_id, tenant=delivery.tenant, task="unread", lane="interactive"
+        )
         held = HeldDelivery(delivery, Envelope(header, b""), self.assembly, lease, self._acks.add)
         self.held[delivery.tag] = held
         try:

@@ -131,11 +131,13 @@ class HeldDelivery:
 
     def refused(self, code: ErrorCode, sentence: str) -> JobResult:
         """The result of a job whose message cannot be run."""
-        return JobResult.model_validate({
-            "job_id": self.delivery.job_id,
-            "status": "rejected",
-            "error": JobError.of(code, sentence),
-        })
+        return JobResult.model_validate(
+            {
+                "job_id": self.delivery.job_id,
+                "status": "rejected",
+                "error": JobError.of(code, sentence),
+            }
+        )
 
     def _job_run(self, fields: Any, retries: int) -> JobRun:
         job = check_job({**fields, "job_id": self.delivery.job_id} if isinstance(fields, dict) else fields)
@@ -165,7 +167,9 @@ class HeldDelivery:
             soft.cancel()
         if not done:
             logger.error("job %s did not end at its hard limit and is abandoned", job_run.job_id)
-            return await self._ended(job_run, ErrorCode.DEADLINE_EXCEEDED, "the job's hard time limit has passed")
+            return await self._ended(
+                job_run, ErrorCode.DEADLINE_EXCEEDED, "the job's hard time limit has passed"
+            )
         return await self._outcome(job_run, self._inner)
 
     async def _answered(self, job_run: JobRun) -> JobResult:
@@ -183,7 +187,9 @@ class HeldDelivery:
             raise HandBack(type(error).__name__, delay_ms=1000) from error
         except Exception as error:
             logger.exception("job %s failed inside the worker", job_run.job_id)
-            sentence = f"the worker failed on this job ({type(error).__name__}): see its log, then submit it anew"
+            sentence = (
+                f"the worker failed on this job ({type(error).__name__}): see its log, then submit it anew"
+            )
             return await self._ended(job_run, ErrorCode.INTERNAL, sentence)
 
     async def _interrupted(self, job_run: JobRun) -> JobResult:

@@ -20,18 +20,27 @@ from worker.safety.step import ScreenContent
 S = TypeVar("S")
 
 JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
-    (RecordJob, "first: an answered job is never called again, and however the rest ends is its one final row"),
+    (
+        RecordJob,
+        "first: an answered job is never called again, and however the rest ends is its one final row",
+    ),
     (EndStopped, "a job that was cancelled, expired or given up in its lane costs nothing more"),
     (ApplyPolicy, "everything after it needs to know the tenant's tier and the task's limits"),
     (CapRetries, "before any work is done for a job that an agent resubmits in a loop"),
     (ScreenContent, "before a cache key or a plan is made of the content, and before any model sees it"),
-    (AnswerFromCache, "after safety, so that only screened content is ever a key; before anything costs money"),
+    (
+        AnswerFromCache,
+        "after safety, so that only screened content is ever a key; before anything costs money",
+    ),
     (PlanRoute, "needs the screened content's size and the tier's aliases"),
     (CallWithFallback, "last: it walks the plan, each attempt through the steps below"),
 )
 
 ATTEMPT_STEPS: tuple[tuple[type[AttemptStep], str], ...] = (
-    (HoldBudget, "outermost: reserves before the journal, and settles in Redis what the journal settled in SQL"),
+    (
+        HoldBudget,
+        "outermost: reserves before the journal, and settles in Redis what the journal settled in SQL",
+    ),
     (JournalAttempt, "SQL knows of the call before it is made, and of its cost before Redis does"),
     (CallProvider, "the call itself"),
 )
