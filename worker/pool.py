@@ -1,4 +1,4 @@
-"""The asyncio pool: Celery's own tracer runs in a greenlet on one event loop, so acks, retries and events stay Celery's.
+"""The asyncio pool: Celery's own tracer runs in a greenlet on one event loop; acks, retries, events stay Celery's.
 
 A job that is part of a canvas publishes from inside the tracer, which blocks; such a job's tracer gets a thread.
 """

@@ -118,6 +118,4 @@ class JobResult(Frozen):
     @classmethod
     def ended(cls, job_id: UUID, error: JobError) -> JobResult:
         """A result without an answer, in the status that the error's code ends with."""
-        return cls.model_validate(
-            {"job_id": job_id, "status": MEANINGS[error.code].ends, "error": error}
-        )
+        return cls.model_validate({"job_id": job_id, "status": MEANINGS[error.code].ends, "error": error})

@@ -12,7 +12,9 @@ _MOST_NAMED = 3
 
 def explain(error: ValidationError, root: str, model: type[BaseModel] | None = None) -> str:
     """Up to three of the error's faults in one line; a misspelt field is answered with the nearest name."""
-    faults = [_fault(dict(fault), root, model) for fault in error.errors(include_url=False, include_input=False)]
+    faults = [
+        _fault(dict(fault), root, model) for fault in error.errors(include_url=False, include_input=False)
+    ]
     more = f" (and {len(faults) - _MOST_NAMED} more)" if len(faults) > _MOST_NAMED else ""
     return "; ".join(faults[:_MOST_NAMED]) + more
 
