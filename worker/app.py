@@ -102,8 +102,8 @@ class RunJob(Task):  # type: ignore[misc]  # celery has no type information
 def build_app(settings: WorkerSettings, assembly: Assemble | None = None) -> Celery:
     """The worker's app. `assembly` builds its parts; tests hand in one with other crossings."""
     app = celery_app(settings.fleet)
-    app.backend_cls = f"{LaneBackend.__module__}:{LaneBackend.__name__}"
     app.conf.update(
+        result_backend=f"{LaneBackend.__module__}:{LaneBackend.__name__}+{settings.fleet.broker_url}",
         worker_send_task_events=True,
         worker_pool="custom",
         worker_concurrency=settings.slots,
