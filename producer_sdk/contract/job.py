@@ -15,6 +15,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+from pydantic_core import PydanticSerializationError
 
 from producer_sdk.contract.ids import job_id_for_key, uuid7
 
@@ -147,9 +148,18 @@ class Job(Frozen):
         if not isinstance(fields, dict):
             return fields
         filled = dict(fields)
-        if not filled.get("feature"):
-            filled["feature"] = filled.get("task")
+        if not filled.get("feature") and filled.get("task"):
+            filled["feature"] = filled["task"]
         tenant, key = filled.get("tenant"), filled.get("idempotency_key")
         if isinstance(tenant, str) and isinstance(key, str) and key:
             filled["job_id"] = job_id_for_key(tenant, key)
         return filled
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Job:
+        """Python's strings may hold lone surrogates, JSON in UTF-8 may not."""
+        try:
+            self.model_dump_json()
+        except PydanticSerializationError as error:
+            raise ValueError("the job's text should be Unicode without lone surrogates") from error
+        return self
