@@ -14,7 +14,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic_core
 from pydantic import Field, JsonValue, ValidationError
@@ -30,8 +30,11 @@ else:
 VERSION = 1
 TASK_NAME = "fairlane.run_job"
 MAX_BODY_BYTES = 8 * 1024 * 1024
+# The window, up to 16 MB, is what a few bytes of a frame can make us allocate.
+_DECOMPRESSION = {int(zstd.DecompressionParameter.window_log_max): 24}
 COMPRESS_ABOVE_BYTES = 4 * 1024
 BYTES_PER_TOKEN = 3.2
+LARGEST_INTEGER = 2**53 - 1  # Lua and JavaScript count in doubles
 DEFAULT_OUTPUT_TOKENS = 256
 
 
@@ -49,6 +52,9 @@ class NewerVersion(BadMessage):
         self.found = found
 
 
+Whole = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+
+
 class Header(Frozen):
     """The first line of a message; times are Unix milliseconds, `est_tokens` is [input, output]."""
 
@@ -57,11 +63,11 @@ class Header(Frozen):
     tenant: str
     task: str
     lane: Lane
-    priority: int = 5
-    est_tokens: tuple[int, int] = (0, DEFAULT_OUTPUT_TOKENS)
-    due_ms: int = 0
-    deadline_ms: int = 0
-    sent_ms: int = 0
+    priority: int = Field(default=5, ge=0, le=9)
+    est_tokens: tuple[Whole, Whole] = (0, DEFAULT_OUTPUT_TOKENS)
+    due_ms: Whole = 0
+    deadline_ms: Whole = 0
+    sent_ms: Whole = 0
     reply_to: str | None = None
     encoding: str = "identity"
     size: int = Field(default=0, ge=0, le=MAX_BODY_BYTES)
@@ -181,24 +187,33 @@ def unpack(message: bytes) -> Envelope:
     try:
         header = Header.model_validate(fields)
     except ValidationError as error:
-        raise BadMessage(explain(error, "header")) from error
+        raise BadMessage(explain(error, "header", Header)) from error
     return Envelope(header, _plain_body(header, body))
 
 
 def _plain_body(header: Header, body: bytes) -> bytes:
     if header.encoding not in ("identity", "zstd"):
         raise BadMessage("header.encoding: send identity or zstd")
-    plain = body
-    if header.encoding == "zstd":
-        try:
-            decompressor = zstd.ZstdDecompressor()
-            plain = decompressor.decompress(body, max_length=MAX_BODY_BYTES + 1)
-        except zstd.ZstdError as error:
-            raise BadMessage("the body is not zstd, though header.encoding says so") from error
+    plain = _decompressed(body) if header.encoding == "zstd" else body
     if len(plain) > MAX_BODY_BYTES:
         raise BadMessage(f"the body is over {MAX_BODY_BYTES} bytes: send fewer or shorter documents")
+    if header.size and header.size != len(plain):
+        raise BadMessage("the body is not as long as header.size says: it was cut or changed on the way")
     if header.sha256 and hashlib.sha256(plain).hexdigest() != header.sha256:
         raise BadMessage("the body does not match header.sha256: it was damaged or changed on the way")
+    return plain
+
+
+def _decompressed(body: bytes) -> bytes:
+    """Never more than the limit and one byte, and never with a window that a small frame has no need of."""
+    try:
+        decompressor = zstd.ZstdDecompressor(options=_DECOMPRESSION)
+        plain = decompressor.decompress(body, max_length=MAX_BODY_BYTES + 1)
+    except zstd.ZstdError as error:
+        raise BadMessage("the body is not zstd, though header.encoding says so") from error
+    whole = decompressor.eof and not decompressor.unused_data
+    if not whole and len(plain) <= MAX_BODY_BYTES:
+        raise BadMessage("the body is not one whole zstd frame: it was cut or changed on the way")
     return plain
 
 
@@ -217,7 +232,7 @@ def check_job(fields: Any) -> Job:
     try:
         return Job.model_validate(fields)
     except ValidationError as error:
-        raise BadMessage(explain(error, "job")) from error
+        raise BadMessage(explain(error, "job", Job)) from error
 
 
 def sign(fields: dict[str, Any], key: bytes) -> str:
@@ -230,5 +245,5 @@ def sign(fields: dict[str, Any], key: bytes) -> str:
 
 def is_signed(header: Header, key: bytes) -> bool:
     """Whether the header was signed with this key and carries the hash of its body."""
-    expected = sign(header.model_dump(), key)
-    return bool(header.sha256) and hmac.compare_digest(expected, header.signature or "")
+    expected = sign(header.model_dump(), key).encode()
+    return bool(header.sha256) and hmac.compare_digest(expected, (header.signature or "").encode())

@@ -90,6 +90,18 @@ def _short(name: str) -> str:
 
 
 def _nearest(name: str, models: _Models) -> str:
-    known = [field for model in models for field in model.model_fields]
+    known = _names(models)
     close = difflib.get_close_matches(name[:_LONGEST_STEP], known, n=1)
-    return f", did you mean '{close[0]}'?" if close else ", remove it"
+    return f", did you mean '{known[close[0]]}'?" if close else ", remove it"
+
+
+def _names(models: _Models) -> dict[str, str]:
+    """The fields by name, those one floor down with their path: `temperature` is `params.temperature`."""
+    below: dict[str, str] = {}
+    fields: dict[str, str] = {}
+    for model in models:
+        for name, field in model.model_fields.items():
+            fields[name] = name
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                below |= {inner: f"{name}.{inner}" for inner in field.annotation.model_fields}
+    return below | fields
