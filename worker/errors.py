@@ -2,12 +2,14 @@
 
 WorkerError
 ├── ConfigError          a setting or routing.yaml is wrong: the process does not start, or keeps the old file
+├── FleetDown            the embedded fleet cannot start, or one of its processes cannot be kept running
 ├── JobStopped           a step ends the job: its `.error` becomes the job's result
 ├── JobInterrupted       the job ends nowhere here, no result is written
 │   ├── LeaseLost        another worker owns the job now: stop, book what was spent, write nothing
 │   ├── HandBack         the job goes back to its lane, uncounted, after `.delay_ms`
 │   └── RetryLater       the job is retried after `.delay_ms`, as a Celery retry: the tenant's retry budget pays
 ├── LedgerUnavailable    the database did not answer: nothing may be called or acked
+├── BudgetUnavailable    Redis did not answer for the windows of a budget: nothing may be called
 ├── JournalRefused       an attempt admitted by old counters, or voided by the reaper: reserve anew
 └── ProviderError        one attempt failed; fallback decides what follows
 """
@@ -31,8 +33,16 @@ class ConfigError(WorkerError):
     """A setting or routing.yaml is wrong; the text says where, what was found and what would be right."""
 
 
+class FleetDown(WorkerError):
+    """The embedded fleet cannot start or go on; the text says which process, why, and what to do."""
+
+
 class LedgerUnavailable(WorkerError):
     """The ledger's database did not answer in time."""
+
+
+class BudgetUnavailable(WorkerError):
+    """Redis did not answer for a budget's windows, or its books could not be made to agree with SQL."""
 
 
 class JournalRefused(WorkerError):

@@ -1,0 +1,44 @@
+-- Admits one attempt: adds its worst case to every window, or to none. The same id again gets the same answer.
+-- ARGV: 2 attempt id; 3 worst case; 4 the millisecond in the id; 5 ms to keep; then each window's name and limit.
+-- Returns {'reserved', epoch} | {'refused', window, used, held} | {'rebuild'} | {'clock', ms apart}.
+-- Window: hash {used, held}; used is settled and held together. Record of an attempt: hash {hold, settled, windows}.
+
+-- Exact for amounts up to 4 * 10^18: nine digits apart, so that the sign of the difference is right.
+local function parts(amount)
+  return tonumber(amount:sub(1, -10)) or 0, tonumber(amount:sub(-9))
+end
+local function fits(used, amount, limit)
+  local used_high, used_low = parts(used)
+  local amount_high, amount_low = parts(amount)
+  local limit_high, limit_low = parts(limit)
+  return (used_high + amount_high - limit_high) * 1e9 + (used_low + amount_low - limit_low) <= 0
+end
+
+local epoch = current_epoch()
+if not epoch then return {'rebuild'} end
+-- Windows are named by the worker's clock, and a rebuild counts three days: an hour apart is a broken clock.
+local apart = tonumber(ARGV[4]) - now_ms()
+if math.abs(apart) > 3600000 then return {'clock', string.format('%d', apart)} end
+
+local root, id, amount, keep_ms = KEYS[1] .. ':' .. epoch, ARGV[2], ARGV[3], ARGV[5]
+local record = root .. ':a:' .. id
+if redis.call('EXISTS', record) == 1 then return {'reserved', epoch} end
+for i = 6, #ARGV, 2 do
+  local window = redis.call('HMGET', root .. ':w:' .. ARGV[i], 'used', 'held')
+  local used, held = window[1] or '0', window[2] or '0'
+  if not fits(used, amount, ARGV[i + 1]) then return {'refused', ARGV[i], used, held} end
+end
+
+local names = {}
+for i = 6, #ARGV, 2 do
+  local window = root .. ':w:' .. ARGV[i]
+  add(window, 'used', '', amount)
+  add(window, 'held', '', amount)
+  redis.call('PEXPIRE', window, keep_ms)
+  names[#names + 1] = ARGV[i]
+end
+redis.call('HSET', record, 'hold', amount, 'windows', table.concat(names, '\n'))
+redis.call('PEXPIRE', record, keep_ms)
+redis.call('ZADD', root .. ':holds', now_ms(), id)
+redis.call('PEXPIRE', root .. ':holds', keep_ms)
+return {'reserved', epoch}

@@ -1,0 +1,33 @@
+-- Makes each attempt's windows hold what SQL says it cost: an absolute amount, so that repeats change nothing.
+-- ARGV: 2 ms to keep a settled record; then each attempt's id and amount.
+-- Returns {epoch, '1' | '0' for each attempt}; 0: unknown, nothing changed. {'0'} for no books: all unknown.
+-- SQL settles an attempt at its worst case (uncertain) and then, at most once, at what it cost. The reaper may
+-- bring the first after a worker has brought the second: a worst case never replaces another amount.
+local epoch = current_epoch()
+if not epoch then return {'0'} end
+local root = KEYS[1] .. ':' .. epoch
+
+local function move(record, id, amount)
+  local kept = redis.call('HMGET', record, 'hold', 'settled', 'windows')
+  local hold, settled = kept[1], kept[2]
+  if not hold then return '0' end
+  if settled and (settled == amount or amount == hold) then return '1' end
+  for name in string.gmatch(kept[3], '[^\n]+') do
+    local window = root .. ':w:' .. name
+    if redis.call('EXISTS', window) == 1 then
+      add(window, 'used', '-', settled or hold)
+      add(window, 'used', '', amount)
+      if not settled then add(window, 'held', '-', hold) end
+    end
+  end
+  redis.call('HSET', record, 'settled', amount)
+  redis.call('PEXPIRE', record, ARGV[2])
+  redis.call('ZREM', root .. ':holds', id)
+  return '1'
+end
+
+local reply = {epoch}
+for i = 3, #ARGV, 2 do
+  reply[#reply + 1] = move(root .. ':a:' .. ARGV[i], ARGV[i], ARGV[i + 1])
+end
+return reply

@@ -1,0 +1,227 @@
+"""The windows of budgets in Redis: admits attempts, and holds what SQL says they cost.
+
+SQL is the truth and Redis only admits: every answer here is checked by the journal (the epoch), and every amount
+can be built again from SQL (`install`). All keys lie under `<namespace>:{fleet}:budget`; see prelude.lua.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import redis.asyncio
+import redis.exceptions
+
+from producer_sdk.contract import Crossing, Straight
+from worker.budget.rules import MOST_PICO, WindowLimit
+from worker.errors import BudgetUnavailable
+
+DAY_MS = 86_400_000
+# Longer than the longest window (a day) by a week: what expires can no longer be drawn on.
+KEEP_MS = 8 * DAY_MS
+# Long enough for every late settle that is not rare; after it, a rebuild is what brings one in.
+KEEP_SETTLED_MS = 3_600_000
+ROWS_A_PART = 500
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The worst case is held in every window, by the books of this epoch."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """This window has no room; nothing is held."""
+
+    window: WindowLimit
+    settled_pico: int
+    held_pico: int
+
+
+@dataclass(frozen=True)
+class NeedsRebuild:
+    """There are no books, or they were written before the server's last start."""
+
+
+@dataclass(frozen=True)
+class ClockApart:
+    """The attempt's id was made this far from Redis' time: the worker's clock is wrong."""
+
+    apart_ms: int
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The windows of this epoch hold the amount."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The books of this epoch (0: none) do not know the attempt; nothing has changed."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Hold:
+    """One attempt's hold, as SQL knows it: at most `amount_pico` in each of its windows."""
+
+    attempt_id: UUID
+    amount_pico: int
+    windows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What windows stand at in one epoch (None: there are no books): settled and held pico-dollars."""
+
+    epoch: int | None
+    windows: dict[str, tuple[int, int]]
+
+
+class BudgetStore:
+    """Every method raises BudgetUnavailable when Redis does not answer within `timeout_s`."""
+
+    def __init__(
+        self,
+        connection: redis.asyncio.Redis,
+        *,
+        namespace: str = "fairlane",
+        crossing: Crossing | None = None,
+        run_id_override: str | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._redis = connection
+        self._books = f"{namespace}:{{fleet}}:budget"
+        self._crossing = crossing or Straight()
+        self._run_id = run_id_override or ""
+        self._timeout_s = timeout_s
+        self._scripts = {
+            verb: connection.register_script(_source(verb))
+            for verb in ("reserve", "settle", "stage", "install", "holds", "spent")
+        }
+
+    async def reserve(
+        self, attempt_id: UUID, *, amount_pico: int, windows: Sequence[WindowLimit]
+    ) -> Reserved | Refused | NeedsRebuild | ClockApart:
+        """Hold the amount in every window, or in none. The same id again gets the same answer."""
+        limits = [text for window in windows for text in (window.name, window.limit_pico)]
+        amount = min(amount_pico, MOST_PICO + 1)
+        reply = await self._run("reserve", str(attempt_id), amount, attempt_id.int >> 80, KEEP_MS, *limits)
+        match reply[0]:
+            case b"reserved":
+                return Reserved(int(reply[1]))
+            case b"refused":
+                refuser = next(window for window in windows if window.name == reply[1].decode())
+                used, held = int(reply[2]), int(reply[3])
+                return Refused(refuser, used - held, held)
+            case b"clock":
+                return ClockApart(int(reply[1]))
+            case _:
+                return NeedsRebuild()
+
+    async def settle(self, attempt_id: UUID, *, amount_pico: int) -> Settled | Unknown:
+        """Let the attempt's windows hold this amount, whatever they held for it before."""
+        return (await self.settle_all({attempt_id: amount_pico}))[attempt_id]
+
+    async def settle_all(self, amounts: Mapping[UUID, int]) -> dict[UUID, Settled | Unknown]:
+        """`settle` for many at once, at most 500; an amount of 0 gives the hold back."""
+        pairs = [
+            text
+            for attempt_id, amount in amounts.items()
+            for text in (str(attempt_id), min(amount, MOST_PICO))
+        ]
+        epoch, *done = (int(number) for number in await self._run("settle", KEEP_SETTLED_MS, *pairs))
+        done = done or [0] * len(amounts)
+        return {
+            attempt_id: Settled(epoch) if is_settled else Unknown(epoch)
+            for attempt_id, is_settled in zip(amounts, done, strict=True)
+        }
+
+    async def free(self, attempt_ids: Sequence[UUID]) -> None:
+        """Give back the holds of attempts that were never called."""
+        await self.settle_all(dict.fromkeys(attempt_ids, 0))
+
+    async def install(self, *, epoch: int, settled: Mapping[str, int], holds: Sequence[Hold]) -> bool:
+        """Turn the books to what SQL counted under a new epoch; False when they are newer, or were lost meanwhile."""
+        parts = list(_parts(settled, holds))
+        for number, rows in enumerate(parts):
+            if not await self._run("stage", epoch, number, KEEP_MS, *rows):
+                return False
+        return bool(await self._run("install", epoch, len(parts)))
+
+    async def holds(self, *, grace_ms: int, skip: int = 0, limit: int = 500) -> list[UUID]:
+        """A page of the attempts whose holds are older than the grace, oldest first."""
+        _epoch, *ids = await self._run("holds", grace_ms, skip, limit)
+        return [UUID(attempt_id.decode()) for attempt_id in ids]
+
+    async def standing(self, windows: Sequence[str] = ()) -> Standing:
+        """The epoch in force, and what these windows stand at."""
+        epoch, *numbers = (int(number) for number in await self._run("spent", *windows))
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        amounts = {name: (used - held, held) for name, (used, held) in zip(windows, pairs, strict=False)}
+        return Standing(epoch or None, amounts)
+
+    async def window(self, name: str) -> tuple[int, int]:
+        """Settled and held pico-dollars of one window."""
+        return (await self.standing([name])).windows.get(name, (0, 0))
+
+    async def now_ms(self) -> int:
+        """Redis' time."""
+        seconds, microseconds = await self._cross("time", self._redis.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def claim(self, duty: str, *, for_ms: int) -> bool:
+        """Take a duty of the fleet for a while; False while another has it. Only to save work, never for safety."""
+        key = f"{self._books}:{duty}"
+        return bool(await self._cross("claim", lambda: self._redis.set(key, b"1", nx=True, px=for_ms)))
+
+    async def release(self, duty: str) -> None:
+        """Let another take the duty at once."""
+        await self._cross("release", lambda: self._redis.delete(f"{self._books}:{duty}"))
+
+    async def _run(self, verb: str, *arguments: Any) -> Any:
+        script = self._scripts[verb]
+        return await self._cross(verb, lambda: script(keys=[self._books], args=[self._run_id, *arguments]))
+
+    async def _cross(self, verb: str, do: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._crossing.cross(f"redis:budget_{verb}", do)
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            raise BudgetUnavailable(f"Redis did not {verb}: {type(error).__name__}") from error
+
+
+def _source(verb: str) -> str:
+    folder = Path(__file__).parent
+    return (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+
+
+def _parts(settled: Mapping[str, int], holds: Sequence[Hold]) -> Iterator[list[Any]]:
+    """The rows of a rebuild in parts that a script may write at once; a window's held is the sum of its holds."""
+    held: dict[str, int] = {}
+    for hold in holds:
+        for window in hold.windows:
+            held[window] = held.get(window, 0) + hold.amount_pico
+    rows = iter(
+        [
+            ("w", name, settled.get(name, 0) + held.get(name, 0), held.get(name, 0), "")
+            for name in {**settled, **held}
+        ]
+        + [
+            ("a", str(hold.attempt_id), hold.amount_pico, "\n".join(hold.windows), hold.attempt_id.int >> 80)
+            for hold in holds
+        ]
+    )
+    while part := list(islice(rows, ROWS_A_PART)):
+        yield [text for row in part for text in row]
