@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from producer_sdk.errors import SettingsError
@@ -19,7 +19,7 @@ def default_home() -> Path:
 
 
 def broker_socket(home: Path) -> Path:
-    """The embedded broker's socket: in its home, or in a short folder of this user's when that is too long."""
+    """The embedded broker's socket: in its home, or in a short folder where that is too long."""
     path = home / "broker.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
@@ -27,29 +27,50 @@ def broker_socket(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"fairlane-{os.getuid()}" / f"{name}.sock"
 
 
+def embedded_url(home: Path) -> str:
+    """The embedded broker's URL, in Celery's notation."""
+    return f"redis+socket://{broker_socket(home)}"
+
+
 @dataclass(frozen=True)
 class FleetSettings:
-    """What a producer needs to know. `broker_url` is in Celery's notation (redis://, redis+socket://)."""
+    """What a producer needs to know. `broker_url` is in Celery's notation (redis://, redis+socket://).
+
+    `depth_cap` is how many jobs of one tenant may wait before `queue_full` (0: no cap); `broker_timeout_s` is for
+    how long the SDK tries to reach the broker before BrokerUnavailable.
+    """
 
     broker_url: str
     namespace: str = "fairlane"
-    producer_key: bytes | None = None
+    producer_key: bytes | None = field(default=None, repr=False)
     result_ttl_s: int = 86_400
+    depth_cap: int = 0
+    broker_timeout_s: float = 5.0
 
     @classmethod
-    def from_env(cls) -> FleetSettings:
-        """FAIRLANE_BROKER_URL, FAIRLANE_NAMESPACE, FAIRLANE_PRODUCER_KEY, FAIRLANE_RESULT_TTL_S."""
-        url = os.environ.get("FAIRLANE_BROKER_URL") or f"redis+socket://{broker_socket(default_home())}"
+    def from_env(cls, *, home: Path | None = None) -> FleetSettings:
+        """FAIRLANE_BROKER_URL, FAIRLANE_NAMESPACE, FAIRLANE_PRODUCER_KEY, FAIRLANE_RESULT_TTL_S,
+        FAIRLANE_DEPTH_CAP, FAIRLANE_BROKER_TIMEOUT_S.
+
+        Without a broker URL it is the embedded broker of `home` (FAIRLANE_HOME where left out).
+        """
+        url = os.environ.get("FAIRLANE_BROKER_URL") or embedded_url(home or default_home())
         key = os.environ.get("FAIRLANE_PRODUCER_KEY")
-        ttl = os.environ.get("FAIRLANE_RESULT_TTL_S", "86400")
-        if not ttl.isdigit() or int(ttl) == 0:
-            raise SettingsError("FAIRLANE_RESULT_TTL_S must be a whole number of seconds above 0")
         return cls(
             broker_url=celery_url(url),
             namespace=os.environ.get("FAIRLANE_NAMESPACE") or "fairlane",
             producer_key=key.encode() if key else None,
-            result_ttl_s=int(ttl),
+            result_ttl_s=_whole("FAIRLANE_RESULT_TTL_S", 86_400, least=1),
+            depth_cap=_whole("FAIRLANE_DEPTH_CAP", 0, least=0),
+            broker_timeout_s=_whole("FAIRLANE_BROKER_TIMEOUT_S", 5, least=1),
         )
+
+
+def _whole(name: str, default: int, *, least: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or not least <= int(text) < 10**9:
+        raise SettingsError(f"{name} must be a whole number from {least}, for example {default}")
+    return int(text)
 
 
 def celery_url(url: str) -> str:

@@ -39,11 +39,14 @@ class WorkerSettings:
         return self.lease_s / 3
 
     @classmethod
-    def from_env(cls) -> WorkerSettings:
-        """Read FAIRLANE_* variables; raises ConfigError with the variable's name and what would be right."""
-        home = default_home()
+    def from_env(cls, *, home: Path | None = None) -> WorkerSettings:
+        """Read FAIRLANE_* variables; `home` goes before FAIRLANE_HOME.
+
+        Raises ConfigError with the variable's name and what would be right.
+        """
+        home = home.absolute() if home else default_home()
         return cls(
-            fleet=FleetSettings.from_env(),
+            fleet=FleetSettings.from_env(home=home),
             ledger_url=os.environ.get("FAIRLANE_LEDGER_URL") or f"sqlite:///{home / 'ledger.sqlite'}",
             routing_path=find_routing(os.environ.get("FAIRLANE_ROUTING")),
             home=home,
@@ -62,7 +65,7 @@ class WorkerSettings:
         )
 
     def to_env(self, *, without: Collection[str] = ()) -> dict[str, str]:
-        """The environment in which a child process reads these same settings; `without` leaves out variables."""
+        """The environment in which a child process reads these settings; `without` leaves out variables."""
         own = {
             "FAIRLANE_HOME": self.home,
             "FAIRLANE_BROKER_URL": self.fleet.broker_url,

@@ -1,0 +1,95 @@
+"""What every command shares: a group that answers expected errors in one sentence, --json, and examples in --help."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+import redis.exceptions
+from rich.console import Console
+from rich.table import Table
+
+from producer_sdk.errors import BrokerUnavailable, FleetError, ResultTimeout
+from worker.errors import FleetDown, LedgerUnavailable, WorkerError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NOT_SO = 1
+WRONG_SETTING = 3
+UNREACHABLE = 4
+FLEET_DOWN = 5
+TOO_EARLY = 6
+EXIT_CODES = """\b
+Exit codes
+  0  done
+  1  it ran, and the answer is no: a job ended without an answer, books differ, doctor found a fault
+  2  the command line is wrong
+  3  a setting, a file or routing.yaml is wrong
+  4  the broker or the ledger does not answer
+  5  the embedded fleet cannot start or go on
+  6  the result is not there yet"""
+
+
+class FairlaneGroup(click.Group):
+    """Turns the errors that Fairlane raises on purpose into a sentence on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (FleetError, WorkerError, redis.exceptions.RedisError) as error:
+            click.echo(f"fairlane: {_sentence(error)}", err=True)
+            ctx.exit(_code(error))
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, BrokerUnavailable | LedgerUnavailable | redis.exceptions.RedisError):
+        return UNREACHABLE
+    if isinstance(error, FleetDown):
+        return FLEET_DOWN
+    return TOO_EARLY if isinstance(error, ResultTimeout) else WRONG_SETTING
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, redis.exceptions.RedisError):
+        return "the broker does not answer: start a fleet with `fairlane up`, or check FAIRLANE_BROKER_URL"
+    return str(error)
+
+
+def json_option(command: F) -> F:
+    """--json: one JSON value on stdout instead of words and tables."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")(command)
+
+
+def example(*lines: str) -> str:
+    """An epilog that shows how the command is used."""
+    return "\b\nExample\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def say(value: Any, *, as_json: bool, words: Callable[[], None]) -> None:
+    """Print `value` as JSON, or let `words` print it for people."""
+    if as_json:
+        click.echo(json.dumps(value, default=str))
+    else:
+        words()
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None
+) -> None:
+    """A table for people; every column after the first is right-aligned when its cells are numbers."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
