@@ -46,6 +46,9 @@ lock: $(READY) ## compile requirements.lock anew
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --extra dev --no-emit-package fairlane-sdk --no-emit-package fairlane \
 	  pyproject.toml producer_sdk/pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --extra flower --no-emit-package fairlane-sdk --no-emit-package fairlane \
+	  --constraint requirements.lock pyproject.toml producer_sdk/pyproject.toml -o deploy/requirements.lock
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
