@@ -1,0 +1,182 @@
+"""HoldBudget on a real Valkey: what it does around the journal and the call, and where it gives up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from uuid import UUID
+
+import pytest
+import redis.asyncio
+
+from producer_sdk.contract import Usage
+from tests.servers import Valkey
+from worker.budget.rules import windows
+from worker.budget.step import HoldBudget
+from worker.budget.store import BudgetStore
+from worker.errors import FailureKind, HandBack, JobStopped, JournalRefused, LedgerUnavailable, ProviderError
+from worker.job_run import Answer, Attempt
+
+ANSWER = Answer("yes", Usage(), "small", "twin", "twin/small", cost_pico=7, latency_ms=1)
+
+
+class Journal:
+    """Stands where JournalAttempt does: keeps what it saw, and settles or refuses as it is told."""
+
+    def __init__(self, *, settles: int | None = 7, refuses: int = 0, raises: BaseException | None = None):
+        self.settles, self.refuses, self.raises = settles, refuses, raises
+        self.saw: list[Attempt] = []
+        self.mirrored_rows: dict[UUID, tuple[int, int]] = {}
+        self.rebuilds = 0
+
+    async def proceed(self, attempt: Attempt) -> Answer:
+        self.saw.append(attempt)
+        if len(self.saw) <= self.refuses:
+            raise JournalRefused("its epoch has passed")
+        attempt.settled_pico = self.settles
+        if self.raises:
+            raise self.raises
+        return ANSWER
+
+    async def mirrored(self, rows: Mapping[UUID, tuple[int, int]]) -> None:
+        self.mirrored_rows.update(rows)
+
+    async def rebuild(self) -> None:
+        self.rebuilds += 1
+
+    def step(self, store: BudgetStore) -> HoldBudget:
+        return HoldBudget(store=store, rebuild=self.rebuild, mirrored=self.mirrored)
+
+
+async def today(store: BudgetStore, attempt: Attempt) -> tuple[int, int]:
+    (window,) = windows(attempt.job_run.known_tenant(), attempt.created_at)
+    return await store.window(window.name)
+
+
+async def test_an_attempt_is_held_while_it_is_called_and_settled_at_its_cost(store, attempt_of):
+    journal, attempt = Journal(), attempt_of(30)
+    assert await journal.step(store).run(attempt, journal.proceed) is ANSWER
+    assert (attempt.epoch, len(attempt.windows)) == (1, 1)
+    assert await today(store, attempt) == (7, 0)
+    assert journal.mirrored_rows == {attempt.id: (1, 7)}
+
+
+async def test_a_tenant_without_a_budget_needs_no_redis(attempt_of):
+    nowhere = BudgetStore(redis.asyncio.Redis(unix_socket_path="/nonexistent"))
+    journal, attempt = Journal(), attempt_of(30, budget_usd=None)
+    assert await journal.step(nowhere).run(attempt, journal.proceed) is ANSWER
+    assert (attempt.epoch, attempt.windows, journal.mirrored_rows) == (0, (), {})
+
+
+async def test_a_failed_call_settles_what_it_cost(store, attempt_of):
+    failure = ProviderError(FailureKind.SERVER_ERROR, "the provider answered 500")
+    journal, attempt = Journal(settles=0, raises=failure), attempt_of(30)
+    with pytest.raises(ProviderError):
+        await journal.step(store).run(attempt, journal.proceed)
+    assert await today(store, attempt) == (0, 0)
+
+
+async def test_a_cancelled_call_settles_what_the_journal_booked(store, attempt_of):
+    journal, attempt = Journal(settles=30, raises=asyncio.CancelledError()), attempt_of(30)
+    with pytest.raises(asyncio.CancelledError):
+        await journal.step(store).run(attempt, journal.proceed)
+    assert await today(store, attempt) == (30, 0)
+
+
+async def test_what_sql_has_not_settled_keeps_its_hold(store, attempt_of):
+    journal, attempt = Journal(settles=None, raises=LedgerUnavailable("away")), attempt_of(30)
+    with pytest.raises(LedgerUnavailable):
+        await journal.step(store).run(attempt, journal.proceed)
+    assert await today(store, attempt) == (0, 30)
+
+
+async def test_a_refused_attempt_is_freed_and_reserved_anew_under_another_id(store, attempt_of):
+    journal, attempt = Journal(refuses=2), attempt_of(30)
+    assert await journal.step(store).run(attempt, journal.proceed) is ANSWER
+    assert len({seen.id for seen in journal.saw}) == 3
+    assert journal.rebuilds == 2
+    assert await today(store, attempt) == (7, 0)
+
+
+async def test_an_attempt_that_is_always_refused_goes_back_to_its_lane(store, attempt_of):
+    journal, attempt = Journal(refuses=99), attempt_of(30)
+    with pytest.raises(HandBack):
+        await journal.step(store).run(attempt, journal.proceed)
+    assert len(journal.saw) == 3
+    assert await today(store, attempt) == (0, 0)
+
+
+async def test_a_spent_budget_stops_the_job_before_anything_is_called(store, attempt_of):
+    journal = Journal(settles=80)
+    await journal.step(store).run(attempt_of(100), journal.proceed)
+    with pytest.raises(JobStopped) as stopped:
+        await journal.step(store).run(attempt_of(21), journal.proceed)
+    error = stopped.value.error
+    assert (error.code, error.reason, error.retryable) == ("budget_exceeded", "window_spent", False)
+    assert error.resets_at is not None
+    assert len(journal.saw) == 1
+
+
+async def test_missing_books_are_rebuilt_before_anything_is_admitted(client, namespace, attempt_of):
+    store, journal = BudgetStore(client, namespace=namespace), Journal()
+
+    async def rebuild() -> None:
+        await store.install(epoch=4, settled={}, holds=[])
+
+    step = HoldBudget(store=store, rebuild=rebuild, mirrored=journal.mirrored)
+    attempt = attempt_of(30)
+    await step.run(attempt, journal.proceed)
+    assert attempt.epoch == 4
+
+
+async def test_books_that_stay_missing_send_the_job_back(client, namespace, attempt_of):
+    journal = Journal()
+    with pytest.raises(HandBack, match="rebuilt"):
+        await journal.step(BudgetStore(client, namespace=namespace)).run(attempt_of(30), journal.proceed)
+    assert (journal.rebuilds, journal.saw) == (3, [])
+
+
+async def test_a_ledger_that_is_away_during_a_rebuild_sends_the_job_back(client, namespace, attempt_of):
+    async def away() -> None:
+        raise LedgerUnavailable("away")
+
+    journal, store = Journal(), BudgetStore(client, namespace=namespace)
+    step = HoldBudget(store=store, rebuild=away, mirrored=journal.mirrored)
+    with pytest.raises(HandBack, match="cannot be checked"):
+        await step.run(attempt_of(30), journal.proceed)
+
+
+async def test_a_broker_that_is_away_admits_nothing(own_valkey: Valkey, attempt_of):
+    connection = redis.asyncio.Redis.from_url(own_valkey.redis_url)
+    own_valkey.kill()
+    journal = Journal()
+    with pytest.raises(HandBack) as handed_back:
+        await journal.step(BudgetStore(connection, timeout_s=1)).run(attempt_of(30), journal.proceed)
+    assert (handed_back.value.delay_ms, journal.saw) == (1000, [])
+    await connection.aclose()
+
+
+async def test_a_broker_that_dies_during_the_call_costs_no_answer(own_valkey: Valkey, attempt_of):
+    connection = redis.asyncio.Redis.from_url(own_valkey.redis_url)
+    store = BudgetStore(connection, timeout_s=1)
+    await store.install(epoch=1, settled={}, holds=[])
+
+    class Dying(Journal):
+        async def proceed(self, attempt: Attempt) -> Answer:
+            own_valkey.kill()
+            return await super().proceed(attempt)
+
+    journal = Dying()
+    assert await journal.step(store).run(attempt_of(30), journal.proceed) is ANSWER
+    assert journal.mirrored_rows == {}
+    await connection.aclose()
+
+
+async def test_a_ledger_that_dies_before_the_mirror_costs_no_answer(store, attempt_of):
+    async def away(_rows: Mapping[UUID, tuple[int, int]]) -> None:
+        raise LedgerUnavailable("away")
+
+    journal, attempt = Journal(), attempt_of(30)
+    step = HoldBudget(store=store, rebuild=journal.rebuild, mirrored=away)
+    assert await step.run(attempt, journal.proceed) is ANSWER
+    assert await today(store, attempt) == (7, 0)
