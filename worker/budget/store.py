@@ -172,6 +172,10 @@ class BudgetStore:
         amounts = {name: (used - held, held) for name, (used, held) in zip(windows, pairs, strict=False)}
         return Standing(epoch or None, amounts)
 
+    async def newest_epoch(self) -> int:
+        """The epoch of the books, in force or not; 0 for none."""
+        return int(await self._cross("epoch", lambda: self._redis.hget(self._books, "epoch")) or 0)
+
     async def window(self, name: str) -> tuple[int, int]:
         """Settled and held pico-dollars of one window."""
         return (await self.standing([name])).windows.get(name, (0, 0))
