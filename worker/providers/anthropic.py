@@ -1,0 +1,141 @@
+"""The Anthropic dialect: Messages, always streamed (platform.claude.com/docs/en/api/messages)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pydantic_core
+
+from producer_sdk.contract import GenerationParams, ImagePart, Message, TextPart, Tool
+from worker.job_run import Attempt
+from worker.providers.anthropic_reader import AnthropicReader
+from worker.providers.prefix import static_prefix
+from worker.providers.reply import Request, joined
+
+VERSION = "2023-06-01"
+_MOST_BREAKPOINTS = 4
+_DATA_URL = re.compile(r"data:(image/[\w.+-]{1,40});base64,", re.ASCII)
+_TOOL_CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
+# Models that refuse temperature (they choose it themselves).
+_NO_SAMPLING = re.compile(
+    r"claude-(?:opus-(?:4-[7-9]|[5-9])|sonnet-[5-9]|haiku-(?:5-[5-9]|[6-9])|fable|mythos)"
+)
+
+
+class Anthropic:
+    """The adapter for the Anthropic dialect."""
+
+    def request(self, attempt: Attempt, *, base_url: str, key: str | None) -> Request:
+        """The call to send."""
+        headers = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+        return Request(joined(base_url, "/v1/messages"), headers, pydantic_core.to_json(_body(attempt)))
+
+    def reader(self) -> AnthropicReader:
+        """What reads one answer's events."""
+        return AnthropicReader()
+
+
+def _body(attempt: Attempt) -> dict[str, Any]:
+    job_run = attempt.job_run
+    params = job_run.job.params
+    model = attempt.call.deployment.model
+    markers = _markers(job_run.messages, long_lived=attempt.call.card.cache_write_long > 0)
+    system, turns = _split(job_run.messages, markers)
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": job_run.max_output_tokens,
+        "messages": turns,
+        "stream": True,
+    }
+    if system:
+        body["system"] = system
+    if params.temperature is not None and not _NO_SAMPLING.match(model):
+        body["temperature"] = min(params.temperature, 1.0)  # its scale ends at 1
+    if params.stop:
+        body["stop_sequences"] = params.stop
+    if params.response_schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": params.response_schema}}
+    return body | _tools(params)
+
+
+def _tools(params: GenerationParams) -> dict[str, Any]:
+    if not params.tools:
+        return {}
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in params.tools]}
+    if params.tool_choice:
+        named = {"type": "tool", "name": params.tool_choice}
+        fields["tool_choice"] = _TOOL_CHOICES.get(params.tool_choice, named)
+    return fields
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **tool.parameters}}
+    return fields | ({"description": tool.description} if tool.description else {})
+
+
+def _markers(messages: Sequence[Message], *, long_lived: bool) -> dict[int, str]:
+    """How long the prefix up to a message (by its position) is kept: on the last message of each static segment.
+
+    At most four; the later ones say more. What lives an hour must come before what lives five minutes, and is asked
+    for only where its price is known.
+    """
+    static = static_prefix(messages)
+    ends = [
+        position
+        for position, message in enumerate(static)
+        if position + 1 == len(static) or static[position + 1].cache_key != message.cache_key
+    ][-_MOST_BREAKPOINTS:]
+    markers: dict[int, str] = {}
+    ttl = "5m"
+    for position in reversed(ends):
+        if long_lived and static[position].cache_ttl != "5m":
+            ttl = "1h"
+        markers[position] = ttl
+    return markers
+
+
+def _split(
+    messages: Sequence[Message], markers: dict[int, str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """System blocks, and turns: neighbours of one role are one turn, tool results are the user's."""
+    system: list[dict[str, Any]] = []
+    turns: list[dict[str, Any]] = []
+    only_system = all(message.role == "system" for message in messages)
+    for position, message in enumerate(messages):
+        blocks = _blocks(message)
+        if blocks and position in markers:
+            blocks[-1]["cache_control"] = {"type": "ephemeral", "ttl": markers[position]}
+        if message.role == "system" and not (only_system and position == len(messages) - 1):
+            system += blocks
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": role, "content": blocks})
+    return system, turns
+
+
+def _blocks(message: Message) -> list[dict[str, Any]]:
+    parts = [TextPart(text=message.content)] if isinstance(message.content, str) else message.content
+    blocks = [_image(part.url) if isinstance(part, ImagePart) else _text(part.text) for part in parts]
+    blocks = [block for block in blocks if block.get("text") != ""]  # empty texts are refused
+    if message.role == "tool":
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": blocks}]
+    for call in message.tool_calls:
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments})
+    return blocks
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _image(url: str) -> dict[str, Any]:
+    found = _DATA_URL.match(url)
+    if not found:
+        return {"type": "image", "source": {"type": "url", "url": url}}
+    source = {"type": "base64", "media_type": found[1], "data": url[found.end() :]}
+    return {"type": "image", "source": source}

@@ -1,0 +1,54 @@
+"""What the HTTP client raises, as ProviderError: whether bytes had left, and so whether the call may be billed."""
+
+from __future__ import annotations
+
+import aiohttp
+import httpx
+
+from producer_sdk.contract import Usage
+from worker.errors import Billed, FailureKind, ProviderError
+from worker.providers.errors import broken
+
+FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError)
+# httpx-aiohttp raises ConnectTimeout for most of what aiohttp raises before an answer, a server that hung up included:
+# only aiohttp's own error below it tells whether there was a connection.
+_NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_NOTHING_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+
+
+def before_answer(provider: str, error: Exception, *, sent: bool) -> ProviderError:
+    """The error for a call that got no answer at all; `sent`: it was under way when this came."""
+    if not sent or _is_unsent(error):
+        return ProviderError(
+            FailureKind.CONNECT_ERROR, f"{provider} cannot be reached", billed="no", code=type(error).__name__
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return timed_out(provider, None)
+    what = f"{provider} closed the connection before it answered"
+    return broken(what, code="disconnected")
+
+
+def inside_answer(provider: str, error: Exception, *, billed: Billed, usage: Usage | None) -> ProviderError:
+    """The error for an answer that stopped coming."""
+    if isinstance(error, httpx.ReadTimeout):
+        return timed_out(provider, usage)
+    return broken(f"{provider} broke its answer off", code="disconnected", billed=billed, usage=usage)
+
+
+def timed_out(provider: str, usage: Usage | None) -> ProviderError:
+    """The error for an attempt whose time was up: the provider may go on, and bill."""
+    what = f"{provider} did not answer in the attempt's time"
+    return ProviderError(FailureKind.TIMEOUT, what, billed="unknown", usage=usage, code="timeout")
+
+
+def _is_unsent(error: Exception) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, aiohttp.ClientError):
+        return isinstance(cause, _NEVER_CONNECTED)
+    return isinstance(error, _NOTHING_SENT + _NEVER_CONNECTED)

@@ -1,0 +1,158 @@
+"""The OpenAI dialect: chat completions, always streamed (developers.openai.com/api/reference/chat).
+
+Spoken by OpenAI, DeepSeek, xAI, Groq, Mistral, n1n.ai, vLLM, llama.cpp and the twin, each with its own gaps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import pydantic_core
+
+from producer_sdk.contract import GenerationParams, ImagePart, Message, Tool
+from worker.job_run import Attempt
+from worker.providers.openai_reader import OpenAIReader
+from worker.providers.prefix import static_prefix
+from worker.providers.reply import Request, joined
+
+# Hosts where max_tokens is deprecated, and refused by models that think.
+_COMPLETION_TOKENS_HOSTS = ("api.openai.com", ".openai.azure.com")
+# Hosts that refuse a request for a field they do not know.
+_STRICT_HOSTS = ("api.groq.com",)
+_GPT = re.compile(r"gpt-(\d+)(?:\.(\d+))?\b")
+_TOOL_CHOICES = ("auto", "none", "required")
+
+
+class OpenAI:
+    """The adapter for the OpenAI dialect."""
+
+    def request(self, attempt: Attempt, *, base_url: str, key: str | None) -> Request:
+        """The call to send."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        body = pydantic_core.to_json(_body(attempt, urlsplit(base_url).hostname or ""))
+        return Request(joined(base_url, "/v1/chat/completions"), headers, body)
+
+    def reader(self) -> OpenAIReader:
+        """What reads one answer's events."""
+        return OpenAIReader()
+
+
+def _body(attempt: Attempt, host: str) -> dict[str, Any]:
+    job_run = attempt.job_run
+    params = job_run.job.params
+    model = attempt.call.deployment.model
+    newer_name = host.endswith(_COMPLETION_TOKENS_HOSTS)
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [_message(message) for message in job_run.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens" if newer_name else "max_tokens": job_run.max_output_tokens,
+    }
+    body |= _sampling(params)
+    body |= _tools(params)
+    if params.response_schema is not None:
+        schema = {
+            "name": "answer",
+            "schema": params.response_schema,
+            "strict": _is_strict(params.response_schema),
+        }
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    _ask_for_cache(body, job_run.messages, tenant=job_run.job.tenant, host=host)
+    return body
+
+
+def _sampling(params: GenerationParams) -> dict[str, Any]:
+    given = {"temperature": params.temperature, "seed": params.seed, "stop": params.stop or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _tools(params: GenerationParams) -> dict[str, Any]:
+    if not params.tools:
+        return {}
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in params.tools]}
+    choice = params.tool_choice
+    if choice:
+        named = {"type": "function", "function": {"name": choice}}
+        fields["tool_choice"] = choice if choice in _TOOL_CHOICES else named
+    return fields
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {
+        "name": tool.name,
+        "parameters": {"type": "object", "properties": {}, **tool.parameters},
+    }
+    if tool.description:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    fields: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    if message.name and message.role in ("user", "assistant"):
+        fields["name"] = message.name
+    if message.role == "tool":
+        fields["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        fields["content"] = fields["content"] or None
+        fields["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
+            }
+            for call in message.tool_calls
+        ]
+    return fields
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str) or message.role != "user":
+        return message.text  # only a user's message may hold images
+    return [
+        {"type": "image_url", "image_url": {"url": part.url}}
+        if isinstance(part, ImagePart)
+        else {"type": "text", "text": part.text}
+        for part in message.content
+    ]
+
+
+def _ask_for_cache(body: dict[str, Any], messages: Sequence[Message], *, tenant: str, host: str) -> None:
+    """Say which prefix is static. From gpt-5.6 on, OpenAI charges for writing a prefix that ends at the last message
+    unless told otherwise, so that for these models nothing but the static part is ever written."""
+    static = static_prefix(messages)
+    if static and not host.endswith(_STRICT_HOSTS):
+        named = f"{tenant}\0{static[-1].cache_key}".encode()
+        body["prompt_cache_key"] = hashlib.sha256(named).hexdigest()[:32]
+    if host == "api.openai.com" and _has_breakpoints(body["model"]):
+        body["prompt_cache_options"] = {"mode": "explicit"}
+        if static:
+            last = body["messages"][len(static) - 1]
+            if isinstance(last["content"], str):
+                last["content"] = [{"type": "text", "text": last["content"]}]
+            last["content"][-1]["prompt_cache_breakpoint"] = {"mode": "explicit"}
+
+
+def _has_breakpoints(model: str) -> bool:
+    found = _GPT.match(model)
+    return found is not None and (int(found[1]), int(found[2] or 0)) >= (5, 6)
+
+
+def _is_strict(schema: Any) -> bool:
+    """Whether OpenAI would take the schema as strict: every object closed, every property required."""
+    if isinstance(schema, list):
+        return all(_is_strict(one) for one in schema)
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        names = schema.get("properties")
+        closed = schema.get("additionalProperties") is False and isinstance(names, dict)
+        if not closed or set(names or ()) != set(schema.get("required") or ()):
+            return False
+    return all(_is_strict(one) for one in schema.values())

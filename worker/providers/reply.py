@@ -1,0 +1,141 @@
+"""What an adapter makes of a call and of its answer; `openai` and `anthropic` are the two adapters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pydantic_core
+
+from producer_sdk.contract import ToolCall, Usage
+from worker.job_run import Attempt
+from worker.providers.errors import broken
+
+MOST_ANSWER_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP call. Headers and body hold keys and prompts: they are never shown."""
+
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A complete answer. `usage` None: the provider did not say, or said what cannot be."""
+
+    text: str = field(repr=False)
+    tool_calls: tuple[ToolCall, ...] = field(repr=False)
+    model: str
+    usage: Usage | None
+    long_write_tokens: int = 0
+
+
+class Adapter(Protocol):
+    """A wire format."""
+
+    def request(self, attempt: Attempt, *, base_url: str, key: str | None) -> Request:
+        """The call to send."""
+        ...
+
+    def reader(self) -> Reader:
+        """What reads one answer's events."""
+        ...
+
+
+class Reader(Protocol):
+    """Collects one answer from its events; tells at any moment what is known."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of the answer has come."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the provider has said that the answer is complete, and why it ended."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream's closing event has come: nothing follows."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts reported so far."""
+        ...
+
+    def take(self, name: str, data: bytes) -> None:
+        """Read one event. Raises ProviderError for errors, refusals and garbage."""
+        ...
+
+    def reply(self) -> Reply:
+        """The answer; only when finished. Raises ProviderError when it is none."""
+        ...
+
+
+class Collected:
+    """An answer's text and tool calls as they grow, bounded."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._text: list[str] = []
+        self._calls: dict[object, _GrowingCall] = {}
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self._text)
+
+    def add_text(self, text: Any) -> None:
+        """More of the answer. Raises ProviderError above the limit."""
+        if isinstance(text, str) and text:
+            self.grow(text)
+            self._text.append(text)
+
+    def call(self, key: object, *, call_id: Any = None, name: Any = None, arguments: Any = None) -> None:
+        """More of the tool call that the provider knows by `key`."""
+        growing = self._calls.setdefault(key, _GrowingCall())
+        if isinstance(call_id, str) and call_id:
+            growing.id = call_id
+        if isinstance(name, str) and name:
+            growing.name = name
+        if isinstance(arguments, str) and arguments:
+            growing.arguments.append(arguments)
+        self.grow(f"{name or ''}{arguments or ''} ")
+
+    def grow(self, text: Any) -> None:
+        """Count what came, kept or not (a model's thoughts are not kept). Raises ProviderError."""
+        if isinstance(text, str):
+            self.size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        if self.size > MOST_ANSWER_BYTES:
+            raise broken(f"the answer is over {MOST_ANSWER_BYTES} bytes", code="answer_too_large")
+
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls asked for. Raises ValueError when arguments are no JSON object."""
+        return tuple(call.parsed(number) for number, call in enumerate(self._calls.values()))
+
+
+@dataclass
+class _GrowingCall:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    def parsed(self, number: int) -> ToolCall:
+        arguments = pydantic_core.from_json("".join(self.arguments) or "{}", allow_inf_nan=False)
+        if not isinstance(arguments, dict) or not self.name:
+            raise ValueError("a tool call needs a name and an object of arguments")
+        return ToolCall(id=self.id or f"call_{number}", name=self.name, arguments=arguments)
+
+
+def joined(base_url: str, path: str) -> str:
+    """`path` (which begins with /v1) under the base URL, whether that ends with its version or not."""
+    base = base_url.rstrip("/")
+    last = base.rsplit("/", 1)[-1]
+    has_version = last[:1] == "v" and last[1:2].isdigit()
+    return base + (path.removeprefix("/v1") if has_version else path)

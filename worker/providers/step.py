@@ -1,0 +1,216 @@
+"""CallProvider: the call itself, from the last look at the lease to the last byte of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import httpx
+
+from producer_sdk.contract import Crossing, Straight, Usage
+from worker.errors import Billed, ProviderError
+from worker.job_run import Answer, Attempt, ProceedAttempt
+from worker.providers import failures
+from worker.providers.anthropic import Anthropic
+from worker.providers.errors import broken, not_a_stream, refused
+from worker.providers.openai import OpenAI
+from worker.providers.reply import Adapter, Reader, Reply, Request
+from worker.providers.sse import EventStream, StreamTooLarge
+from worker.routing_file import Dialect, Provider
+
+LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
+ATTEMPT_HEADER = "x-fairlane-attempt"
+EVENT_STREAM = "text/event-stream"
+_MOST_ERROR_BYTES = 64 * 1024
+_LAST_BYTES_S = 0.5
+
+
+class CallProvider:
+    """Send the attempt to its deployment and read the streamed answer; the last step, so it never proceeds."""
+
+    def __init__(
+        self,
+        *,
+        client: httpx.AsyncClient,
+        keys: Mapping[str, str],
+        local_url: str | None = None,
+        crossing: Crossing | None = None,
+    ) -> None:
+        self._client = client
+        self._keys = {name: key.strip() for name, key in keys.items()}
+        self._local_url = local_url
+        self._crossing = crossing or Straight()
+        self._adapters: dict[Dialect, Adapter] = {"openai": OpenAI(), "anthropic": Anthropic()}
+
+    async def run(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
+        """The answer. Raises ProviderError, LeaseLost before the first byte, and CancelledError once it has hung up."""
+        started = time.monotonic()
+        provider = attempt.call.deployment.provider
+        adapter = self._adapters[provider.dialect]
+        request = adapter.request(attempt, base_url=self._url(provider), key=self._keys.get(provider.name))
+        request.headers.update({"content-type": "application/json", ATTEMPT_HEADER: str(attempt.id)})
+        exchange = _Exchange(self._client, self._crossing, provider.name, request, adapter.reader())
+        try:
+            async with asyncio.timeout(attempt.timeout_s):
+                reply = await exchange.run(attempt)
+        except TimeoutError as error:
+            raise failures.timed_out(provider.name, exchange.reader.usage) from error
+        return _answer(attempt, reply, latency_ms=int((time.monotonic() - started) * 1000))
+
+    def _url(self, provider: Provider) -> str:
+        if provider.base_url_env == LOCAL_URL_ENV and self._local_url:
+            return self._local_url
+        return provider.base_url
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, crossing: Crossing, provider: str, request: Request, reader: Reader
+    ) -> None:
+        self.reader = reader
+        self._client = client
+        self._crossing = crossing
+        self._provider = provider
+        self._request = request
+        self._events = EventStream()
+
+    async def run(self, attempt: Attempt) -> Reply:
+        response = await self._send(attempt)
+        try:
+            await self._cross("after_request")
+            if response.status_code != 200:
+                raise await self._refusal(response)
+            if not _is_stream(response):
+                raise not_a_stream(await _some_of(response))
+            await self._read(response)
+            await self._cross("after_last")
+        except failures.FOREIGN as error:
+            usage, billed = self._known()
+            raise failures.inside_answer(self._provider, error, billed=billed, usage=usage) from error
+        finally:
+            with suppress(*failures.FOREIGN):
+                await response.aclose()
+        return self._reply()
+
+    async def _send(self, attempt: Attempt) -> httpx.Response:
+        request = self._client.build_request(
+            "POST", self._request.url, content=self._request.body, headers=self._request.headers
+        )
+        try:
+            await self._cross("before_connect")
+            attempt.job_run.lease.check()
+            attempt.sent = True
+            return await self._client.send(request, stream=True)
+        except failures.FOREIGN as error:
+            raise failures.before_answer(self._provider, error, sent=attempt.sent) from error
+
+    async def _read(self, response: httpx.Response) -> None:
+        """Read until the closing event, or the end of the stream."""
+        first = middle = True
+        chunks = response.aiter_bytes()
+        async for chunk in chunks:
+            if first:
+                await self._cross("first_chunk")
+                first = False
+            self._take(chunk)
+            if middle and self.reader.begun:
+                await self._cross("middle")
+                middle = False
+            if self.reader.closed:
+                await _last_bytes(chunks)
+                break
+        if not self.reader.finished:
+            raise broken(
+                f"{self._provider}'s stream ended without a finish reason",
+                code="no_finish_reason",
+                usage=self.reader.usage,
+            )
+
+    def _take(self, chunk: bytes) -> None:
+        try:
+            for event in self._events.feed(chunk):
+                self.reader.take(event.name, event.data)
+        except StreamTooLarge as error:
+            code = "answer_too_large" if error.what == "stream" else "line_too_long"
+            raise broken(f"{self._provider}: {error}", code=code, usage=self.reader.usage) from error
+        except ProviderError as error:
+            error.usage = error.usage or self.reader.usage
+            raise
+
+    def _reply(self) -> Reply:
+        try:
+            return self.reader.reply()
+        except ValueError as error:
+            usage, billed = self._known()
+            what = f"{self._provider} sent a tool call that cannot be read"
+            raise broken(what, code="bad_tool_call", billed=billed, usage=usage) from error
+
+    def _known(self) -> tuple[Usage | None, Billed]:
+        """The usage so far; it is all that will be billed only once the answer is complete."""
+        usage = self.reader.usage
+        return usage, "yes" if self.reader.finished and self.reader.closed and usage else "unknown"
+
+    async def _refusal(self, response: httpx.Response) -> ProviderError:
+        return refused(
+            self._provider,
+            status=response.status_code,
+            headers=response.headers,
+            body=await _some_of(response),
+            now=datetime.now(UTC),
+        )
+
+    async def _cross(self, point: str) -> None:
+        """One of the call's five points, where a crash test may end the process or break the connection."""
+        await self._crossing.cross(f"call:{point}", _nothing)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    """Some servers name no type; those that answer something else name what it is."""
+    return str(response.headers.get("content-type", EVENT_STREAM)).startswith(EVENT_STREAM)
+
+
+async def _some_of(response: httpx.Response) -> bytes:
+    """The beginning of a body that is no answer."""
+    body = b""
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > _MOST_ERROR_BYTES:
+            break
+    return body[:_MOST_ERROR_BYTES]
+
+
+async def _last_bytes(chunks: AsyncIterator[bytes]) -> None:
+    """Let the body end, so that its connection can be used again; the answer is complete whatever happens here."""
+    with suppress(TimeoutError, *failures.FOREIGN):
+        async with asyncio.timeout(_LAST_BYTES_S):
+            async for _chunk in chunks:
+                pass
+
+
+def _answer(attempt: Attempt, reply: Reply, *, latency_ms: int) -> Answer:
+    """The answer with its price. Where the usage is not known it costs what was reserved: a bound, never a guess."""
+    call, usage = attempt.call, reply.usage or Usage()
+    cost = (
+        call.card.cost(usage, long_write_tokens=reply.long_write_tokens) if reply.usage else call.highest_pico
+    )
+    return Answer(
+        text=reply.text,
+        usage=usage,
+        model=reply.model or call.deployment.model,
+        provider=call.deployment.provider.name,
+        deployment=call.deployment.name,
+        cost_pico=cost,
+        latency_ms=latency_ms,
+        tool_calls=reply.tool_calls,
+        cache="provider" if usage.cache_read_tokens else "none",
+        saved_pico=max(0, usage.cache_read_tokens * (call.card.input - call.card.cache_read)),
+    )
