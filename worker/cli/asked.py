@@ -79,14 +79,18 @@ def say(value: Any, *, as_json: bool, words: Callable[[], None]) -> None:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None
 ) -> None:
-    """A table for people; every column after the first is right-aligned when its cells are numbers."""
+    """A table for people; columns of numbers are aligned right."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        numbers = all(_is_number(row[index]) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     Console().print(table)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or str(value).replace(".", "", 1).isdigit()
 
 
 def _cell(value: object) -> str:

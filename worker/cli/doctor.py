@@ -1,0 +1,68 @@
+"""`fairlane doctor`: what is wrong with this fleet, in words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import click
+import redis
+from rich.console import Console
+from rich.text import Text
+
+from worker.cli.asked import NOT_SO, example, json_option, say
+from worker.cli.checks import Check, broker_checks, lanes_check, routing_checks
+from worker.cli.lanes import look
+from worker.errors import LedgerUnavailable
+from worker.ledger.ledger import Ledger
+from worker.settings import WorkerSettings
+
+STYLES = {"ok": "green", "bad": "red", "note": "yellow"}
+
+
+@click.command(epilog=example("fairlane doctor", "fairlane doctor --json"))
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check broker, ledger, routing.yaml, keys, prices, lanes and clock; exit code 1 when something is wrong."""
+    checks = list(_all(WorkerSettings.from_env()))
+    healthy = all(check.state != "bad" for check in checks)
+    say(
+        {"healthy": healthy, "checks": [asdict(check) for check in checks]},
+        as_json=as_json,
+        words=lambda: tell(checks),
+    )
+    ctx.exit(0 if healthy else NOT_SO)
+
+
+def tell(checks: list[Check]) -> None:
+    """One line a check."""
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        console.print(
+            Text.assemble(
+                (check.state.ljust(4), STYLES[check.state]), "  ", check.name.ljust(width), "  ", check.said
+            )
+        )
+
+
+def _all(settings: WorkerSettings) -> Iterator[Check]:
+    yield from broker_checks(settings)
+    yield _ledger(settings)
+    yield from routing_checks(settings)
+    try:
+        yield lanes_check(asyncio.run(look(settings.fleet)).counts)
+    except redis.RedisError:
+        yield Check("lanes", "note", "they cannot be read without the broker")
+
+
+def _ledger(settings: WorkerSettings) -> Check:
+    try:
+        missing = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s).missing_migrations()
+    except LedgerUnavailable as error:
+        return Check("ledger", "bad", str(error))
+    if missing:
+        return Check("ledger", "bad", f"its tables lack {missing} migrations: run `fairlane migrate`")
+    return Check("ledger", "ok", "it answers, and its tables are up to date")

@@ -1,0 +1,100 @@
+"""`fairlane submit`: one job from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producer_sdk.client import Fleet
+from producer_sdk.contract import JobResult
+from producer_sdk.errors import JobEnded
+from worker.cli.asked import NOT_SO, example, json_option, say
+from worker.embedded.demo.inputs import read_documents
+from worker.errors import ConfigError
+
+
+@click.command(
+    epilog=example(
+        'fairlane submit --tenant acme --task classify_intent "Where is my parcel?"',
+        "fairlane submit --tenant acme --task classify_intent --messages chat.json --json",
+    )
+)
+@click.argument("text", required=False)
+@click.option("--tenant", required=True, help="Who pays.")
+@click.option("--task", required=True, help="A task of routing.yaml.")
+@click.option(
+    "--messages",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A JSON list of messages, instead of TEXT.",
+)
+@click.option(
+    "--documents", type=click.Path(dir_okay=False, path_type=Path), help="JSON lines with id, title and text."
+)
+@click.option("--lane", type=click.Choice(["interactive", "batch"]), default="interactive", show_default=True)
+@click.option("--feature", help="What to book it under. [the task]")
+@click.option("--run-id", help="The agent run it belongs to.")
+@click.option("--idempotency-key", help="The same key is the same job, for ever.")
+@click.option("--max-output-tokens", type=click.IntRange(1))
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the result.")
+@click.option(
+    "--timeout", default=60.0, type=click.FloatRange(0.1, 86_400), show_default=True, help="Seconds to wait."
+)
+@json_option
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    text: str | None,
+    messages: Path | None,
+    documents: Path | None,
+    max_output_tokens: int | None,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Submit one job and print its answer; exit code 1 when it ends without one."""
+    if (text is None) == (messages is None):
+        raise click.UsageError("give the text of one user message, or --messages FILE")
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if documents:
+        fields["documents"] = read_documents(documents)
+    if max_output_tokens:
+        fields["params"] = {"max_output_tokens": max_output_tokens}
+    with Fleet() as fleet:
+        try:
+            job = fleet.submit(messages=text or read_messages(messages), **fields)
+            if not wait:
+                say({"job_id": str(job.job_id)}, as_json=as_json, words=lambda: click.echo(job.job_id))
+                return
+            result = job.wait(timeout)
+        except JobEnded as refused:
+            result = refused.result
+    say(result.model_dump(mode="json"), as_json=as_json, words=lambda: tell(result))
+    ctx.exit(0 if result.status == "succeeded" else NOT_SO)
+
+
+def read_messages(path: Path | None) -> Any:
+    """The messages in a JSON file. Raises ConfigError."""
+    if path is None:
+        raise ConfigError("--messages needs a file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON: it must hold a list of messages") from error
+
+
+def tell(result: JobResult) -> None:
+    """The answer on stdout, what it took on stderr."""
+    if result.error:
+        click.echo(
+            f"{result.status}: {result.error.code} ({result.error.status}): {result.error.message}", err=True
+        )
+    else:
+        click.echo(result.text)
+    used = f"{result.usage.input_tokens} in, {result.usage.output_tokens} out, {result.cost_usd:f} USD"
+    click.echo(
+        f"[{result.deployment or 'no call'}; {used}; {result.latency_ms} ms; job {result.job_id}]", err=True
+    )
