@@ -1,0 +1,34 @@
+"""The lanes: a fair queue per tenant over Redis, used by producers and workers (docs/lanes.md)."""
+
+from producer_sdk.lanes.blocking import LanesBlocking
+from producer_sdk.lanes.keys import LaneKeys
+from producer_sdk.lanes.lanes import Lanes, NotDurable
+from producer_sdk.lanes.replies import (
+    Beat,
+    DeadJob,
+    Delivery,
+    Finished,
+    LaneCounts,
+    LaneState,
+    PutReply,
+    Swept,
+    TakeReply,
+    TenantQueue,
+)
+
+__all__ = [
+    "Beat",
+    "DeadJob",
+    "Delivery",
+    "Finished",
+    "LaneCounts",
+    "LaneKeys",
+    "LaneState",
+    "Lanes",
+    "LanesBlocking",
+    "NotDurable",
+    "PutReply",
+    "Swept",
+    "TakeReply",
+    "TenantQueue",
+]

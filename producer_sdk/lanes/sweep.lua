@@ -1,0 +1,65 @@
+-- Brings back jobs whose worker is gone, ends pending ones whose deadline has passed; at most 100 of each.
+-- KEYS: root. ARGV: 1 lease_ms, 2 delivery cap. Returns {returned, dead, 1 while nothing may be swept}.
+
+local MOST, KEEP_DEAD_S, MOST_DEAD = 100, 7 * 86400, 10000
+local lease, delivery_cap = tonumber(ARGV[1]), tonumber(ARGV[2])
+local is_held_off = tick(lease, read_run())
+local returned, dead = 0, 0
+
+local function bury(job)
+  local reason = 'lost with its worker ' .. job.lost .. ' times'
+  redis.call('ZADD', DEAD, NOW, job.id)
+  redis.call('HSET', DEAD_OF .. job.id, 'tenant', job.tenant, 'deliveries', job.lost, 'reason', reason, 'message',
+    redis.call('GET', MESSAGE .. job.id) or '')
+  redis.call('EXPIRE', DEAD_OF .. job.id, KEEP_DEAD_S)
+  close(job, 'dead')
+  place(job.tenant)
+  dead = dead + 1
+end
+
+local function bring_back(id)
+  local job = read(id)
+  if not (job and job.tag) then return redis.call('ZREM', UNACKED, id) end
+  release(job, 'sweep')
+  job.lost = redis.call('HINCRBY', JOB .. id, 'lost', 1)
+  if job.lost >= delivery_cap and not job.stop and not job.cancel then return bury(job) end
+  -- An end that takes its workers down is tried ever more rarely, but never given up.
+  local backoff = job.lost > delivery_cap and NOW + math.min(job.lost * lease, 600000) or 0
+  wait_again(job, job.stop and backoff or 0)
+  returned = returned + 1
+end
+
+-- Leases and the clock: none may end later than one lease from now, whatever the clock did.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', UNACKED, '(' .. NOW + lease, '+inf', 'LIMIT', 0, MOST)) do
+  redis.call('ZADD', UNACKED, NOW + lease, id)
+end
+if not is_held_off then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', UNACKED, '-inf', NOW, 'LIMIT', 0, MOST)) do bring_back(id) end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', NOW, 'LIMIT', 0, MOST)) do
+    local job = read(id)
+    redis.call('ZREM', DEADLINES, id)
+    if job and (job.state == 'pending' or job.state == 'delayed') then
+      withdraw(job)
+      close(job, 'expired')
+    end
+  end
+end
+
+-- Tenants in turn: slots without an unacked entry are freed, who has nothing left is forgotten.
+for _, tenant in ipairs(redis.call('ZRANGE', TENANTS, 0, 15)) do
+  for _, id in ipairs(redis.call('SRANDMEMBER', HELD .. tenant, 16)) do
+    if not redis.call('ZSCORE', UNACKED, id) then redis.call('SREM', HELD .. tenant, id) end
+  end
+  place(tenant)
+  local queues = { QUEUE .. LANES[1] .. ':' .. tenant, QUEUE .. LANES[2] .. ':' .. tenant }
+  local left = redis.call('EXISTS', HELD .. tenant, DELAYED_OF .. tenant, unpack(queues))
+  if left == 0 then redis.call('ZREM', TENANTS, tenant) else redis.call('ZADD', TENANTS, NOW, tenant) end
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEAD, '-inf', NOW - KEEP_DEAD_S * 1000, 'LIMIT', 0, MOST)) do
+  redis.call('ZREM', DEAD, id)
+end
+for _, id in ipairs(redis.call('ZRANGE', DEAD, 0, -MOST_DEAD - 1)) do -- as many as were buried in this sweep
+  redis.call('ZREM', DEAD, id)
+  redis.call('DEL', DEAD_OF .. id)
+end
+return { returned, dead, is_held_off and 1 or 0 }
