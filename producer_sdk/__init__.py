@@ -1,1 +1,65 @@
-"""What a product installs to submit LLM jobs to a Fairlane fleet: `from producer_sdk import Fleet`."""
+"""What a product installs to submit LLM jobs to a Fairlane fleet: `from producer_sdk import Fleet`.
+
+Canvases (chains, groups, chords) need Celery and are in `producer_sdk.canvas`.
+"""
+
+from producer_sdk.async_client import AsyncFleet
+from producer_sdk.client import Fleet
+from producer_sdk.contract import (
+    Citation,
+    Document,
+    ErrorCode,
+    GenerationParams,
+    Job,
+    JobError,
+    JobResult,
+    Message,
+    Tool,
+    ToolCall,
+    Usage,
+)
+from producer_sdk.errors import (
+    BrokerUnavailable,
+    FleetError,
+    JobCancelled,
+    JobEnded,
+    JobFailed,
+    JobRejected,
+    ResultTimeout,
+    ResultUnreadable,
+    SettingsError,
+    SubmitInterrupted,
+    UnknownJob,
+)
+from producer_sdk.handle import AsyncJobHandle, JobHandle
+from producer_sdk.settings import FleetSettings
+
+__all__ = [
+    "AsyncFleet",
+    "AsyncJobHandle",
+    "BrokerUnavailable",
+    "Citation",
+    "Document",
+    "ErrorCode",
+    "Fleet",
+    "FleetError",
+    "FleetSettings",
+    "GenerationParams",
+    "Job",
+    "JobCancelled",
+    "JobEnded",
+    "JobError",
+    "JobFailed",
+    "JobHandle",
+    "JobRejected",
+    "JobResult",
+    "Message",
+    "ResultTimeout",
+    "ResultUnreadable",
+    "SettingsError",
+    "SubmitInterrupted",
+    "Tool",
+    "ToolCall",
+    "UnknownJob",
+    "Usage",
+]

@@ -3,7 +3,9 @@
 FleetError
 ├── SettingsError       a setting is missing or wrong
 ├── BrokerUnavailable   the broker cannot be reached, or refuses writes
+│   └── SubmitInterrupted   it went away in the middle of many; `.handles` were answered
 ├── ResultTimeout       the result is not there yet; the job goes on
+├── ResultUnreadable    the result was written by a version that this SDK cannot read
 ├── UnknownJob          no job with this id (never submitted, or its result has expired)
 └── JobEnded            the job has ended without an answer; `.result` and `.error` say why
     ├── JobRejected     it was refused before or instead of a call
@@ -12,6 +14,9 @@ FleetError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from producer_sdk.contract import JobError, JobResult
 
@@ -26,6 +31,22 @@ class SettingsError(FleetError):
 
 class BrokerUnavailable(FleetError):
     """The broker cannot be reached or takes no writes: start it, or check FAIRLANE_BROKER_URL."""
+
+
+class SubmitInterrupted(BrokerUnavailable):
+    """The broker went away in the middle of `submit_many`.
+
+    `.handles` are the jobs that were answered, in order; of the chunk after them it is not known whether it was
+    accepted. Submitting the same Job objects again is safe: a job_id is accepted once.
+    """
+
+    def __init__(self, message: str, handles: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.handles = list(handles)
+
+
+class ResultUnreadable(FleetError):
+    """The stored result has a shape that this SDK does not know: upgrade fairlane-sdk."""
 
 
 class ResultTimeout(FleetError):
@@ -55,3 +76,14 @@ class JobFailed(JobEnded):
 
 class JobCancelled(JobEnded):
     """The job was cancelled, or its deadline passed before it ran."""
+
+
+def raise_unless_answered(result: JobResult) -> JobResult:
+    """The result itself when the job succeeded; else JobRejected, JobCancelled or JobFailed."""
+    if result.status == "succeeded":
+        return result
+    if result.status == "rejected":
+        raise JobRejected(result)
+    if result.status in ("cancelled", "expired"):
+        raise JobCancelled(result)
+    raise JobFailed(result)

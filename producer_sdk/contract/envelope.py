@@ -191,6 +191,23 @@ def unpack(message: bytes) -> Envelope:
     return Envelope(header, _plain_body(header, body))
 
 
+def entry_of(message: bytes) -> LaneEntry:
+    """The entry that `pack` made with this message, for a worker that puts a lost job back. Raises BadMessage."""
+    envelope = unpack(message)
+    header = envelope.header
+    return LaneEntry(
+        job_id=header.job_id,
+        tenant=header.tenant,
+        lane=header.lane,
+        message=message,
+        digest=header.sha256 or hashlib.sha256(envelope.body).hexdigest(),
+        cost=header.est_tokens[0] + 2 * header.est_tokens[1],
+        priority=header.priority,
+        due_ms=header.due_ms,
+        deadline_ms=header.deadline_ms,
+    )
+
+
 def _plain_body(header: Header, body: bytes) -> bytes:
     if header.encoding not in ("identity", "zstd"):
         raise BadMessage("header.encoding: send identity or zstd")
@@ -219,9 +236,13 @@ def _decompressed(body: bytes) -> bytes:
 
 def read_job(envelope: Envelope) -> Job:
     """The job in a message's body. Raises BadMessage with a sentence that names the field."""
+    return job_in(envelope.body)
+
+
+def job_in(body: bytes) -> Job:
+    """The job in Celery's task body. Raises BadMessage with a sentence that names the field."""
     try:
-        body = pydantic_core.from_json(envelope.body, allow_inf_nan=False)
-        fields = body[1]["job"]
+        fields = pydantic_core.from_json(body, allow_inf_nan=False)[1]["job"]
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise BadMessage('the body is not [args, {"job": {…}}, embed] in JSON: see docs/wire.md') from error
     return check_job(fields)

@@ -1,0 +1,112 @@
+"""AsyncFleet: submit LLM jobs and await their results, on the caller's event loop."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Unpack
+
+from producer_sdk.batch import JobFields, Messages
+from producer_sdk.contract import Crossing, Job, JobResult
+from producer_sdk.errors import BrokerUnavailable, JobRejected, SubmitInterrupted
+from producer_sdk.handle import WAIT_S, AsyncJobHandle, remembered, sorted_out
+from producer_sdk.link import Cancelled, JobState, Link, as_id
+from producer_sdk.settings import FleetSettings
+
+
+class AsyncFleet:
+    """A fleet's front door for asyncio. Use it as a context manager, or call `close`.
+
+    Settings come from the environment unless given: see FleetSettings. Its methods are Fleet's, awaited.
+    """
+
+    def __init__(self, settings: FleetSettings | None = None, *, crossing: Crossing | None = None) -> None:
+        self.settings = settings or FleetSettings.from_env()
+        self._link = Link(self.settings, crossing)
+
+    async def submit(
+        self, *, task: str, tenant: str, messages: Messages, wait_s: float = 0.0, **fields: Unpack[JobFields]
+    ) -> AsyncJobHandle:
+        """Put one job into its lane; `fields` are Job's. A str is one user message.
+
+        `wait_s`: for how long to wait for room when the tenant's queue is full. Raises JobRejected (invalid_job
+        before anything is sent, queue_full) and BrokerUnavailable. The same idempotency_key, or job_id, is the same
+        job: its handle says `duplicate`.
+        """
+        job = {"task": task, "tenant": tenant, "messages": messages, **fields}
+        [receipt] = await self._link.put([self._link.packer.prepare(job)], wait_s=wait_s)
+        if receipt.refused:
+            raise JobRejected(receipt.refused)
+        return AsyncJobHandle(receipt, self._link)
+
+    async def submit_many(
+        self, jobs: Iterable[Job | Mapping[str, Any]], *, wait_s: float = 0.0
+    ) -> list[AsyncJobHandle]:
+        """Put many jobs, pipelined; one handle each, in order. A refused job refuses nobody else.
+
+        Raises SubmitInterrupted when the broker goes away in the middle.
+        """
+        handles: list[AsyncJobHandle] = []
+        for chunk in self._link.packer.chunks(jobs):
+            try:
+                receipts = await self._link.put(chunk, wait_s=wait_s)
+            except BrokerUnavailable as error:
+                raise SubmitInterrupted(str(error), handles) from error
+            handles += [AsyncJobHandle(receipt, self._link) for receipt in receipts]
+        return handles
+
+    async def run(
+        self,
+        *,
+        task: str,
+        tenant: str,
+        messages: Messages,
+        timeout: float = WAIT_S,
+        wait_s: float = 0.0,
+        **fields: Unpack[JobFields],
+    ) -> JobResult:
+        """Submit one job and wait for its answer: `submit`, then `result`."""
+        job = await self.submit(task=task, tenant=tenant, messages=messages, wait_s=wait_s, **fields)
+        return await job.result(timeout)
+
+    async def result(self, job: AsyncJobHandle | uuid.UUID | str, *, timeout: float = WAIT_S) -> JobResult:
+        """The answer of a job of this or any other process. Raises what AsyncJobHandle.result raises."""
+        handle = job if isinstance(job, AsyncJobHandle) else await self.get(job)
+        return await handle.result(timeout)
+
+    async def as_completed(
+        self, handles: Iterable[AsyncJobHandle], *, timeout: float = WAIT_S
+    ) -> AsyncIterator[AsyncJobHandle]:
+        """The handles as their jobs end, however they end: `result()` then answers at once. Raises ResultTimeout."""
+        refused, waiting = sorted_out(handles)
+        for handle in refused:
+            yield handle
+        receipts = [handle.receipt for same in waiting.values() for handle in same]
+        async for job_id, ended in self._link.completed(receipts, timeout_s=timeout):
+            for handle in remembered(waiting[job_id], ended):
+                yield handle
+
+    async def get(self, job_id: uuid.UUID | str) -> AsyncJobHandle:
+        """A handle for a job of any process. Raises UnknownJob."""
+        return AsyncJobHandle(await self._link.find(as_id(job_id)), self._link)
+
+    async def status(self, job_id: uuid.UUID | str) -> JobState:
+        """Where the job is now, or how it ended; "unknown" where the fleet has never heard of it."""
+        return await self._link.status(as_id(job_id))
+
+    async def cancel(self, job_id: uuid.UUID | str) -> Cancelled:
+        """End a job; answers where it was ("finished": too late). Raises UnknownJob."""
+        return await self._link.cancel(as_id(job_id))
+
+    async def close(self) -> None:
+        """Close every connection. Jobs go on without us."""
+        await self._link.close()
+
+    async def __aenter__(self) -> AsyncFleet:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()

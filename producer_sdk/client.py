@@ -1,0 +1,132 @@
+"""Fleet: submit LLM jobs and wait for their results, from code that blocks. AsyncFleet does the work."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+from producer_sdk.batch import JobFields, Messages, Receipt
+from producer_sdk.contract import Crossing, Job, JobResult
+from producer_sdk.errors import BrokerUnavailable, FleetError, JobRejected, SubmitInterrupted
+from producer_sdk.handle import WAIT_S, JobHandle, remembered, sorted_out
+from producer_sdk.link import Cancelled, JobState, as_id
+from producer_sdk.loop_thread import LoopThread
+from producer_sdk.settings import FleetSettings
+
+T = TypeVar("T")
+
+
+class Fleet:
+    """A fleet's front door. Works in threads and in forked children; closes itself when the process ends.
+
+    Settings come from the environment unless given: see FleetSettings. Its methods are AsyncFleet's; they run on a
+    private event loop in a background thread, which starts with the first call.
+    """
+
+    def __init__(self, settings: FleetSettings | None = None, *, crossing: Crossing | None = None) -> None:
+        self.settings = settings or FleetSettings.from_env()
+        self._thread = LoopThread(self.settings, crossing)
+
+    def submit(
+        self, *, task: str, tenant: str, messages: Messages, wait_s: float = 0.0, **fields: Unpack[JobFields]
+    ) -> JobHandle:
+        """Put one job into its lane; `fields` are Job's. A str is one user message.
+
+        `wait_s`: for how long to wait for room when the tenant's queue is full. Raises JobRejected (invalid_job
+        before anything is sent, queue_full) and BrokerUnavailable. The same idempotency_key, or job_id, is the same
+        job: its handle says `duplicate`.
+        """
+        job = {"task": task, "tenant": tenant, "messages": messages, **fields}
+        prepared = self._thread.link().packer.prepare(job)
+        [receipt] = self._thread.call(lambda link: link.put([prepared], wait_s=wait_s))
+        if receipt.refused:
+            raise JobRejected(receipt.refused)
+        return JobHandle(receipt, self._thread)
+
+    def submit_many(self, jobs: Iterable[Job | Mapping[str, Any]], *, wait_s: float = 0.0) -> list[JobHandle]:
+        """Put many jobs, pipelined; one handle each, in order. A refused job refuses nobody else.
+
+        `jobs` is read in the caller's thread, one chunk ahead of the broker. Raises SubmitInterrupted when the broker
+        goes away in the middle.
+        """
+        handles: list[JobHandle] = []
+        under_way: Future[list[Receipt]] | None = None
+        try:
+            for chunk in self._thread.link().packer.chunks(jobs):
+                handles += self._answered(under_way)
+                under_way = self._thread.start(lambda link, chunk=chunk: link.put(chunk, wait_s=wait_s))  # type: ignore[misc]
+            handles += self._answered(under_way)
+        except BrokerUnavailable as error:
+            raise SubmitInterrupted(str(error), handles) from error
+        return handles
+
+    def _answered(self, under_way: Future[list[Receipt]] | None) -> list[JobHandle]:
+        return [JobHandle(receipt, self._thread) for receipt in under_way.result()] if under_way else []
+
+    def run(
+        self,
+        *,
+        task: str,
+        tenant: str,
+        messages: Messages,
+        timeout: float = WAIT_S,
+        wait_s: float = 0.0,
+        **fields: Unpack[JobFields],
+    ) -> JobResult:
+        """Submit one job and wait for its answer: `submit`, then `result`."""
+        job = self.submit(task=task, tenant=tenant, messages=messages, wait_s=wait_s, **fields)
+        return job.result(timeout)
+
+    def result(self, job: JobHandle | uuid.UUID | str, *, timeout: float = WAIT_S) -> JobResult:
+        """The answer of a job of this or any other process. Raises what JobHandle.result raises."""
+        handle = job if isinstance(job, JobHandle) else self.get(job)
+        return handle.result(timeout)
+
+    def as_completed(self, handles: Iterable[JobHandle], *, timeout: float = WAIT_S) -> Iterator[JobHandle]:
+        """The handles as their jobs end, however they end: `result()` then answers at once. Raises ResultTimeout."""
+        refused, waiting = sorted_out(handles)
+        yield from refused
+        receipts = [handle.receipt for same in waiting.values() for handle in same]
+        ended = self._thread.link().completed(receipts, timeout_s=timeout)
+        try:
+            while waiting:
+                job_id, outcome = self._thread.call(lambda _link: _next(ended))
+                yield from remembered(waiting.pop(job_id), outcome)
+        finally:
+            with contextlib.suppress(FleetError):  # closed meanwhile: then so is this
+                self._thread.call(lambda _link: ended.aclose())
+
+    def get(self, job_id: uuid.UUID | str) -> JobHandle:
+        """A handle for a job of any process. Raises UnknownJob."""
+        found = as_id(job_id)
+        return JobHandle(self._thread.call(lambda link: link.find(found)), self._thread)
+
+    def status(self, job_id: uuid.UUID | str) -> JobState:
+        """Where the job is now, or how it ended; "unknown" where the fleet has never heard of it."""
+        wanted = as_id(job_id)
+        return self._thread.call(lambda link: link.status(wanted))
+
+    def cancel(self, job_id: uuid.UUID | str) -> Cancelled:
+        """End a job; answers where it was ("finished": too late). Raises UnknownJob."""
+        wanted = as_id(job_id)
+        return self._thread.call(lambda link: link.cancel(wanted))
+
+    def close(self) -> None:
+        """Close every connection and end the thread. Jobs go on without us."""
+        self._thread.close()
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _next(ended: AsyncGenerator[T, None]) -> T:
+    return await anext(ended)

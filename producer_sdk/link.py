@@ -1,0 +1,148 @@
+"""One event loop's connections to the fleet: puts jobs, waits for results, asks for states, cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from typing import Literal
+
+from producer_sdk.batch import Packer, Prepared, Receipt, receipt_of
+from producer_sdk.broker import ask, check_fsync, connect
+from producer_sdk.contract import Crossing, JobResult, JobStatus, Straight, uuid7
+from producer_sdk.contract.envelope import LaneEntry
+from producer_sdk.errors import FleetError, ResultTimeout, UnknownJob
+from producer_sdk.lanes import Lanes, PutReply
+from producer_sdk.result_meta import read_meta, result_key
+from producer_sdk.settings import FleetSettings
+from producer_sdk.waiting import Replies
+
+Cancelled = Literal["pending", "running", "finished"]
+JobState = JobStatus | Literal["pending", "delayed", "running", "closing", "finished", "dead", "unknown"]
+_LONGEST_PAUSE_S = 1.0
+
+
+class Link:
+    """What Fleet and AsyncFleet share. Belongs to the event loop that first uses it."""
+
+    def __init__(self, settings: FleetSettings, crossing: Crossing | None = None) -> None:
+        self.settings = settings
+        self.client_id = uuid7().hex
+        self._redis = connect(settings)
+        self._lanes = Lanes(self._redis, namespace=settings.namespace, crossing=crossing or Straight())
+        self._replies = Replies(
+            self._redis, channel=self._lanes.keys.replies(self.client_id), settings=settings
+        )
+        self.packer = Packer(reply_to=self.client_id, signing_key=settings.producer_key)
+
+    async def put(self, prepared: Sequence[Prepared], *, wait_s: float) -> list[Receipt]:
+        """One answer per job, in order. For `wait_s` seconds it waits for room in a tenant's full queue.
+
+        Raises BrokerUnavailable.
+        """
+        replies: dict[int, PutReply] = {}
+        left = {place: one.entry for place, one in enumerate(prepared) if one.entry}
+        fsync = any(one.fsync for one in prepared)
+        end, pause = time.monotonic() + wait_s, 0.05
+        while left:
+            answers = await self._put(list(left.values()), fsync=fsync)
+            replies.update(zip(left, answers, strict=True))
+            left = {place: entry for place, entry in left.items() if replies[place].outcome == "queue_full"}
+            if time.monotonic() + pause > end:
+                break
+            if left:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+        receipts = enumerate(prepared)
+        return [receipt_of(one, replies.get(place), reply_to=self.client_id) for place, one in receipts]
+
+    async def _put(self, entries: list[LaneEntry], *, fsync: bool) -> list[PutReply]:
+        settings, op_id = self.settings, uuid7().hex
+        if fsync:
+            await ask(lambda: check_fsync(self._redis), settings)
+        return await ask(
+            lambda: self._lanes.put(
+                entries, ttl_s=settings.result_ttl_s, depth_cap=settings.depth_cap, op_id=op_id, fsync=fsync
+            ),
+            settings,
+        )
+
+    async def wait(self, receipt: Receipt, *, timeout_s: float) -> JobResult:
+        """How the job ended, whatever its status. Raises ResultTimeout, BrokerUnavailable, ResultUnreadable."""
+        if receipt.refused:
+            return receipt.refused
+        try:
+            return await self._replies.result(
+                str(receipt.job_id), own=self._is_own(receipt), timeout_s=timeout_s
+            )
+        except TimeoutError:
+            raise ResultTimeout(_late(1, timeout_s)) from None
+
+    async def completed(
+        self, receipts: Sequence[Receipt], *, timeout_s: float
+    ) -> AsyncGenerator[tuple[uuid.UUID, JobResult | FleetError], None]:
+        """Each job once, as it ends. Raises ResultTimeout, naming how many are left."""
+        waiting: dict[str, bool] = {}
+        for receipt in receipts:
+            job_id = str(receipt.job_id)
+            waiting[job_id] = waiting.get(job_id, False) or self._is_own(receipt)
+        left = len(waiting)
+        try:
+            async for job_id, outcome in self._replies.completed(waiting, timeout_s=timeout_s):
+                left -= 1
+                yield uuid.UUID(job_id), outcome
+        except TimeoutError:
+            raise ResultTimeout(_late(left, timeout_s)) from None
+
+    def _is_own(self, receipt: Receipt) -> bool:
+        """Whether the job's end will be announced on this process's own channel."""
+        return receipt.outcome == "accepted" and receipt.reply_to == self.client_id
+
+    async def status(self, job_id: uuid.UUID) -> JobState:
+        """The status that the job ended with, else where it is in its lane."""
+        payload = await ask(lambda: self._redis.get(result_key(str(job_id))), self.settings)
+        ended = read_meta(payload) if isinstance(payload, bytes) else None
+        if ended:
+            return ended.status
+        states = await ask(lambda: self._lanes.states([str(job_id)]), self.settings)
+        return states[0].state
+
+    async def find(self, job_id: uuid.UUID) -> Receipt:
+        """A receipt for a job of any process. Raises UnknownJob."""
+        if await self.status(job_id) == "unknown":
+            raise _unknown(job_id)
+        return Receipt(job_id, "found")
+
+    async def cancel(self, job_id: uuid.UUID) -> Cancelled:
+        """Where the job was when it was told to end: "finished" means too late. Raises UnknownJob."""
+        was = await ask(lambda: self._lanes.cancel(str(job_id)), self.settings)
+        if was == "unknown":
+            raise _unknown(job_id)
+        return was
+
+    async def close(self) -> None:
+        """Close every connection; whoever still waits is cancelled."""
+        await self._replies.close()
+        await self._redis.aclose()
+
+
+def as_id(job_id: uuid.UUID | str) -> uuid.UUID:
+    """A job's id from its text. Raises UnknownJob."""
+    try:
+        return job_id if isinstance(job_id, uuid.UUID) else uuid.UUID(job_id)
+    except ValueError:
+        raise UnknownJob(
+            "this is not a job's id, which is a UUID: use the job_id of a handle or a result"
+        ) from None
+
+
+def _unknown(job_id: uuid.UUID) -> UnknownJob:
+    return UnknownJob(
+        f"the fleet knows no job {job_id}: it was never submitted here, or its result has expired"
+    )
+
+
+def _late(jobs: int, timeout_s: float) -> str:
+    what = "the result was" if jobs == 1 else f"{jobs} results were"
+    return f"{what} not there within {timeout_s:g} s: the work goes on, ask again or cancel it"
