@@ -103,7 +103,9 @@ def build_app(settings: WorkerSettings, assembly: Assemble | None = None) -> Cel
     """The worker's app. `assembly` builds its parts; tests hand in one with other crossings."""
     app = celery_app(settings.fleet)
     app.conf.update(
-        result_backend=f"{LaneBackend.__module__}:{LaneBackend.__name__}+{settings.fleet.broker_url}",
+        # what stands before the first plus is the class; Celery's Redis backend calls a unix socket socket://
+        result_backend=f"{LaneBackend.__module__}:{LaneBackend.__name__}+"
+        + settings.fleet.broker_url.replace("redis+socket://", "socket://"),
         worker_send_task_events=True,
         worker_pool="custom",
         worker_concurrency=settings.slots,

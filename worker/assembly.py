@@ -9,6 +9,7 @@ import redis.asyncio
 
 from producer_sdk.contract import Crossing, Straight
 from producer_sdk.lanes import Lanes
+from producer_sdk.settings import redis_url
 from worker.books import Books, Reaper
 from worker.budget.catalogue import rate_cards
 from worker.budget.step import HoldBudget
@@ -52,6 +53,41 @@ class Assembly:
         await self.redis.aclose()
 
 
+MOST_REDIS_CONNECTIONS = 32
+
+
+def open_redis(settings: WorkerSettings) -> redis.asyncio.Redis:
+    """The worker's connections to the broker: few, shared, with a timeout on everything."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        redis_url(settings.fleet.broker_url),
+        max_connections=MOST_REDIS_CONNECTIONS,
+        timeout=20,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        health_check_interval=30,
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+def fence_key(settings: WorkerSettings) -> bytes:
+    """The secret behind the fences' markers: the same on every worker of a signed fleet, else this process's own."""
+    key = settings.fleet.producer_key
+    return hashlib.sha256(b"fence:" + key).digest() if key else secrets.token_bytes(32)
+
+
+def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[str, str]) -> dict[str, str]:
+    """Why each deployment that cannot be called is left out of every plan."""
+    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    reasons = dict(unpriced)
+    for deployment in routing.deployments().values():
+        provider = deployment.provider
+        if provider.key_env and provider.name not in keys:
+            reasons[deployment.name] = f"no {provider.key_env}"
+        elif not provider.base_url and not settings.local_url:
+            reasons[deployment.name] = f"no {provider.base_url_env}"
+    return reasons
+
+
 async def assemble(
     settings: WorkerSettings,
     *,
@@ -90,7 +126,7 @@ async def assemble(
             CapRetries(retry_budget),
             ScreenContent(fence_key=fence_key(settings)),
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
-            PlanRoute(cards=cards, missing=missing(routing, settings, unpriced)),
+            PlanRoute(cards=cards, missing=unusable(routing, settings, unpriced)),
             CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
         ]
     )
