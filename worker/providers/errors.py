@@ -123,10 +123,11 @@ def _meaning(status: int, error: Mapping[str, Any]) -> tuple[FailureKind, Billed
         return STATUS_FIRST[status], billed
     if status < 400:
         return FailureKind.SERVER_ERROR, "no" if status >= 300 else "unknown"
-    for code in _codes(error):
-        if code in CODES:
-            return CODES[code], billed
-    found = _by_phrase(error) if status < 500 else None
+    found = next((CODES[code] for code in _codes(error) if code in CODES), None)
+    if found is FailureKind.SERVER_ERROR and known:
+        found = None  # the code for "something broke" says less than the status
+    if found is None and status < 500:
+        found = _by_phrase(error)
     return found or known or (
         FailureKind.INVALID_REQUEST if status < 500 else FailureKind.SERVER_ERROR
     ), billed

@@ -12,7 +12,12 @@ from worker.providers.errors import broken
 FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError)
 # httpx-aiohttp raises ConnectTimeout for most of what aiohttp raises before an answer, a server that hung up included:
 # only aiohttp's own error below it tells whether there was a connection.
-_NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_NEVER_CONNECTED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
 _NOTHING_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -28,7 +33,7 @@ def before_answer(provider: str, error: Exception, *, sent: bool) -> ProviderErr
         return ProviderError(
             FailureKind.CONNECT_ERROR, f"{provider} cannot be reached", billed="no", code=type(error).__name__
         )
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return timed_out(provider, None)
     what = f"{provider} closed the connection before it answered"
     return broken(what, code="disconnected")
@@ -41,10 +46,11 @@ def inside_answer(provider: str, error: Exception, *, billed: Billed, usage: Usa
     return broken(f"{provider} broke its answer off", code="disconnected", billed=billed, usage=usage)
 
 
-def timed_out(provider: str, usage: Usage | None) -> ProviderError:
-    """The error for an attempt whose time was up: the provider may go on, and bill."""
+def timed_out(provider: str, usage: Usage | None, *, sent: bool = True) -> ProviderError:
+    """The error for an attempt whose time was up: the provider may go on, and bill, if anything was sent."""
     what = f"{provider} did not answer in the attempt's time"
-    return ProviderError(FailureKind.TIMEOUT, what, billed="unknown", usage=usage, code="timeout")
+    billed: Billed = "unknown" if sent else "no"
+    return ProviderError(FailureKind.TIMEOUT, what, billed=billed, usage=usage, code="timeout")
 
 
 def _is_unsent(error: Exception) -> bool:

@@ -57,7 +57,7 @@ class CallProvider:
             async with asyncio.timeout(attempt.timeout_s):
                 reply = await exchange.run(attempt)
         except TimeoutError as error:
-            raise failures.timed_out(provider.name, exchange.reader.usage) from error
+            raise failures.timed_out(provider.name, exchange.reader.usage, sent=attempt.sent) from error
         return _answer(attempt, reply, latency_ms=int((time.monotonic() - started) * 1000))
 
     def _url(self, provider: Provider) -> str:

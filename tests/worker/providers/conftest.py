@@ -1,0 +1,23 @@
+"""A twin on a port of its own for every test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from worker.embedded.twin import Twin
+from worker.routing_file import Dialect
+
+
+@pytest.fixture
+async def twin() -> AsyncIterator[Twin]:
+    """A twin over real HTTP, in this process so that its books can be looked into."""
+    async with Twin() as server:
+        yield server
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """Both wire formats."""
+    return request.param
