@@ -1,0 +1,45 @@
+"""Which answers may be given again, and the key that names exactly one question of one tenant."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import pydantic_core
+
+from worker.job_run import Answer, JobRun
+
+_LAYOUT = "cache_layout"  # a remark on the prompt's order, not on its safety
+
+
+def may_answer_from_cache(job_run: JobRun) -> bool:
+    """The task allows it, nothing was found unsafe, and the model is given no tools to act with."""
+    suspicious = any(finding.rule != _LAYOUT for finding in job_run.findings)
+    return job_run.known_task().cache_ttl_s > 0 and not suspicious and not job_run.job.params.tools
+
+
+def may_keep(answer: Answer) -> bool:
+    """An answer of a model, complete, without calls for tools."""
+    return answer.cache in ("none", "provider") and not answer.tool_calls
+
+
+def cache_key(job_run: JobRun) -> str:
+    """SHA-256 over the length-prefixed tenant, task, first alias, prompt version, screened messages and parameters.
+
+    The documents are inside the screened messages.
+    """
+    job = job_run.job
+    parts: Iterable[bytes] = (
+        job.tenant.encode(),
+        job.task.encode(),
+        job_run.aliases[0].encode(),
+        b"" if job.prompt_version is None else job.prompt_version.encode(),
+        str(job_run.max_output_tokens).encode(),
+        job.params.model_dump_json(exclude={"max_output_tokens"}).encode(),
+        pydantic_core.to_json(job_run.messages),
+    )
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()

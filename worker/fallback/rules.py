@@ -1,0 +1,193 @@
+"""After a failed attempt: here again, the next deployment, later, or an end; and how a chain ends (research: 4.1).
+
+Every function is pure; the table `after` walks is docs/routing.md's, row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from producer_sdk.contract import ErrorCode, JobError, to_usd
+from worker.errors import FailureKind, ProviderError
+from worker.job_run import PlannedCall
+
+Move = Literal["here", "next", "hand_back", "stop"]
+
+SHARE = 0.6  # of what is left, while others wait behind; the last deployment gets all of it
+MOST_ATTEMPT_S = 240.0
+LEAST_ATTEMPT_S = 0.02
+WAIT_IN_SLOT_S = 1.0  # a longer wait gives the slot to someone else
+BACKOFF_S = 1.0
+MOST_WAITS_HERE = 3
+MOST_WAITED_MS = 3_600_000  # a job whose provider puts it off for an hour ends
+LATER_S = (5.0, 20.0, 80.0)
+
+_TRANSIENT = frozenset(
+    {
+        FailureKind.RATE_LIMITED,
+        FailureKind.OVERLOADED,
+        FailureKind.SERVER_ERROR,
+        FailureKind.CONNECT_ERROR,
+        FailureKind.TIMEOUT,
+        FailureKind.STREAM_BROKEN,
+    }
+)
+_ONCE_MORE = _TRANSIENT - {FailureKind.TIMEOUT}
+_SAME_CREDENTIAL = frozenset({FailureKind.QUOTA_EXHAUSTED, FailureKind.AUTH})
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows a failure. `rest`: the deployments still worth trying; `pays`: the retry budget is asked first."""
+
+    move: Move
+    reason: str
+    delay_s: float = 0.0
+    rest: tuple[PlannedCall, ...] = ()
+    pays: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One attempt that failed in this chain."""
+
+    call: PlannedCall
+    error: ProviderError
+
+
+def attempt_timeout_s(remaining_s: float, *, others: int) -> float:
+    """How long this attempt may take: a share of what is left while others could still be tried."""
+    return min(remaining_s * SHARE if others else remaining_s, MOST_ATTEMPT_S)
+
+
+def after(
+    failed: Failed,
+    *,
+    rest: Sequence[PlannedCall],
+    tries_here: int,
+    remaining_s: float,
+    waited_ms: int,
+    jitter: float,
+) -> Decision:
+    """What to do after this failure; `tries_here` counts this deployment's attempts, `jitter` is from 0 to 1."""
+    error = failed.error
+    others = worth_trying(failed, rest)
+    if _is_final(error):
+        return Decision("stop", f"{error.kind} fails everywhere alike")
+    if others:
+        billed = error.billed != "no"
+        return Decision("next", f"{error.kind}, another deployment is left", rest=others, pays=billed)
+    if error.kind == FailureKind.RATE_LIMITED and error.retry_after_s is not None:
+        return _wait_for(
+            error.retry_after_s, tries_here=tries_here, remaining_s=remaining_s, waited_ms=waited_ms
+        )
+    delay_s = BACKOFF_S * jitter
+    if error.kind in _ONCE_MORE and tries_here < 2 and delay_s < remaining_s / 2:
+        return Decision("here", f"{error.kind}, once more", delay_s=delay_s, pays=True)
+    return Decision("stop", f"{error.kind}, no deployment is left")
+
+
+def worth_trying(failed: Failed, rest: Sequence[PlannedCall]) -> tuple[PlannedCall, ...]:
+    """Those of the rest that this failure does not foretell: another credential, a longer context."""
+    here = failed.call.deployment
+    if failed.error.kind in _SAME_CREDENTIAL:
+        return tuple(call for call in rest if call.deployment.provider.name != here.provider.name)
+    if failed.error.kind == FailureKind.CONTEXT_TOO_LONG:
+        return tuple(call for call in rest if call.deployment.context_tokens > here.context_tokens)
+    return tuple(rest)
+
+
+def _is_final(error: ProviderError) -> bool:
+    if error.kind == FailureKind.INVALID_REQUEST:
+        return error.status != 404  # an unknown model: another one may be known
+    return error.kind == FailureKind.CONTENT_BLOCKED or error.code == "answer_too_large"
+
+
+def _wait_for(retry_after_s: float, *, tries_here: int, remaining_s: float, waited_ms: int) -> Decision:
+    """Obey a Retry-After: a short one in the slot, a longer one in the lane. Waiting is no retry, so nobody pays."""
+    if retry_after_s >= remaining_s:
+        return Decision("stop", f"rate_limited for {retry_after_s:g} s, the deadline is before that")
+    if retry_after_s <= WAIT_IN_SLOT_S and tries_here <= MOST_WAITS_HERE:
+        return Decision("here", f"rate_limited for {retry_after_s:g} s", delay_s=retry_after_s)
+    if waited_ms < MOST_WAITED_MS:
+        delay_s = max(retry_after_s, WAIT_IN_SLOT_S)
+        return Decision("hand_back", f"rate_limited for {retry_after_s:g} s", delay_s=delay_s)
+    return Decision("stop", "rate_limited again and again for an hour")
+
+
+def fits_cost(call: PlannedCall, *, limit_pico: int | None, spent_pico: int) -> bool:
+    """Whether the call's highest cost fits what the chain's cost limit leaves."""
+    return limit_pico is None or call.highest_pico <= limit_pico - spent_pico
+
+
+def later_s(
+    failures: Sequence[Failed], *, lane: str, retries: int, left_s: float, jitter: float
+) -> float | None:
+    """When to try a batch job again whose every deployment failed for a passing reason and billed nothing; or None."""
+    if lane != "batch" or retries >= len(LATER_S) or not failures:
+        return None
+    if any(f.error.kind not in _TRANSIENT or f.error.billed != "no" for f in failures):
+        return None
+    delay_s = LATER_S[retries] * (0.5 + jitter / 2)
+    return delay_s if delay_s < left_s else None
+
+
+def ending(
+    failures: Sequence[Failed], *, refused: JobError | None, too_dear: Sequence[PlannedCall], spent_pico: int
+) -> JobError:
+    """How the job ends when no attempt answered: the most telling of what was met."""
+    if not failures:
+        return refused or _over_cost(too_dear, spent_pico)
+    last = failures[-1].error
+    said = "; ".join(f"{f.call.deployment.name}: {_shown(f.error)}" for f in failures[-6:])
+    if last.code == "answer_too_large":
+        return JobError.of(
+            ErrorCode.ANSWER_TOO_LARGE, f"the answer was too large ({said}): lower max_output_tokens"
+        )
+    if last.kind == FailureKind.CONTENT_BLOCKED:
+        return JobError.of(
+            ErrorCode.CONTENT_BLOCKED, f"the provider's filter refused the content ({said}): change it"
+        )
+    if last.kind == FailureKind.INVALID_REQUEST and last.status != 404:
+        message = f"the provider refused the request as invalid ({said}): check params, tools and messages"
+        return JobError.of(ErrorCode.INVALID_JOB, message, reason=last.code)
+    if all(f.error.kind == FailureKind.CONTEXT_TOO_LONG for f in failures):
+        return JobError.of(
+            ErrorCode.CONTEXT_TOO_LONG, f"the job is too long for every model ({said}): shorten it"
+        )
+    waits = [f.error.retry_after_s for f in failures if f.error.retry_after_s is not None]
+    return JobError.of(
+        ErrorCode.PROVIDER_UNAVAILABLE,
+        f"every deployment failed ({said}): submit it again later, or add a fallback to its task",
+        reason=str(last.kind),
+        retryable=any(f.error.kind in _TRANSIENT for f in failures),
+        retry_after_s=min(waits) if waits else None,
+    )
+
+
+def _over_cost(too_dear: Sequence[PlannedCall], spent_pico: int) -> JobError:
+    names = ", ".join(call.deployment.name for call in too_dear)
+    spent = f"{to_usd(spent_pico).normalize():f}"
+    message = (
+        f"the task's max_cost_usd is used up ({spent} USD spent; left: {names}): raise it, or shorten the job"
+    )
+    return JobError.of(ErrorCode.COST_LIMIT, message)
+
+
+def out_of_time(*, unresolved_attempts: int, attempts: int) -> JobError:
+    """The end of a chain whose one deadline has passed."""
+    if unresolved_attempts:
+        message = (
+            "an earlier attempt of this job may have been answered and billed before a worker was lost, and there is "
+            "no time for another: check the effect, then submit it anew if it is needed"
+        )
+        return JobError.of(ErrorCode.UNCERTAIN, message)
+    message = f"the deadline passed after {attempts} attempts: raise max_latency_ms, or choose a faster model"
+    return JobError.of(ErrorCode.DEADLINE_EXCEEDED, message)
+
+
+def _shown(error: ProviderError) -> str:
+    detail = error.code or (str(error.status) if error.status else "")
+    return f"{error.kind} ({detail})" if detail else str(error.kind)

@@ -1,0 +1,161 @@
+"""CallWithFallback: the plan's deployments in order, each attempt through its own steps, under one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from producer_sdk.contract import ErrorCode, JobError, to_pico
+from worker.errors import HandBack, JobStopped, ProviderError, RetryLater
+from worker.fallback import rules
+from worker.job_run import Answer, Attempt, JobRun, PlannedCall, ProceedAttempt, ProceedJob, utc_now
+
+
+class RetryGrant(Protocol):
+    """The retry budget's answer, as this room reads it: rooms do not import each other."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the retry may be made."""
+        ...
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until one may be made."""
+        ...
+
+
+class RetryBudget(Protocol):
+    """What this room needs of the tenants' retry budget."""
+
+    async def take(self, tenant: str, op_id: str, floor_per_min: int) -> RetryGrant:
+        """Take the token for one retry, once per operation id."""
+        ...
+
+
+@dataclass
+class _Chain:
+    """What this delivery has met so far."""
+
+    waiting: list[PlannedCall]
+    failures: list[rules.Failed] = field(default_factory=list)
+    too_dear: list[PlannedCall] = field(default_factory=list)
+    refused: JobError | None = None
+    tries: Counter[str] = field(default_factory=Counter)
+
+
+class CallWithFallback:
+    """Try each deployment of the plan until one answers; the last step of a job, so it never proceeds."""
+
+    def __init__(
+        self,
+        *,
+        proceed_attempt: ProceedAttempt,
+        retry_budget: RetryBudget,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._proceed_attempt = proceed_attempt
+        self._retry_budget = retry_budget
+        self._jitter = jitter
+
+    async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
+        """The first answer. Raises JobStopped when there is none, HandBack or RetryLater when one may come later."""
+        chain = _Chain(list(job_run.plan.calls))
+        while chain.waiting:
+            call = chain.waiting.pop(0)
+            if job_run.remaining_s() < rules.LEAST_ATTEMPT_S:
+                raise JobStopped(
+                    rules.out_of_time(
+                        unresolved_attempts=job_run.unresolved_attempts, attempts=len(chain.failures)
+                    )
+                )
+            answer = await self._try(job_run, call, chain)
+            if answer is not None:
+                return answer
+        raise self._end(job_run, chain)
+
+    async def _try(self, job_run: JobRun, call: PlannedCall, chain: _Chain) -> Answer | None:
+        """One attempt; None when the chain goes on."""
+        limit = job_run.known_task().max_cost_usd
+        limit_pico = None if limit is None else to_pico(limit)
+        if not rules.fits_cost(call, limit_pico=limit_pico, spent_pico=job_run.spent_pico):
+            chain.too_dear.append(call)
+            return None
+        chain.tries[call.deployment.name] += 1
+        attempt = Attempt(
+            job_run=job_run,
+            call=call,
+            number=len(job_run.attempts) + job_run.unresolved_attempts + 1,
+            timeout_s=rules.attempt_timeout_s(job_run.remaining_s(), others=len(chain.waiting)),
+        )
+        try:
+            return await self._proceed_attempt(attempt)
+        except ProviderError as error:
+            chain.failures.append(rules.Failed(call, error))
+            await self._follow(job_run, chain, op_id=str(attempt.id))
+        except JobStopped as stopped:
+            if stopped.error.code != ErrorCode.BUDGET_EXCEEDED:
+                raise
+            chain.refused = chain.refused or stopped.error
+        return None
+
+    async def _follow(self, job_run: JobRun, chain: _Chain, *, op_id: str) -> None:
+        """Do what the rules decide after the chain's last failure."""
+        failed = chain.failures[-1]
+        decision = rules.after(
+            failed,
+            rest=chain.waiting,
+            tries_here=chain.tries[failed.call.deployment.name],
+            remaining_s=job_run.remaining_s(),
+            waited_ms=job_run.queue_ms,
+            jitter=self._jitter(),
+        )
+        if decision.move == "stop":
+            raise self._end(job_run, chain)
+        if decision.move == "hand_back":
+            raise HandBack(decision.reason, delay_ms=int(decision.delay_s * 1000) + 1)
+        if decision.pays:
+            await self._pay(job_run, op_id)
+        chain.waiting = list(decision.rest) if decision.move == "next" else [failed.call, *chain.waiting]
+        if decision.delay_s:
+            await asyncio.sleep(decision.delay_s)
+
+    async def _pay(self, job_run: JobRun, op_id: str) -> None:
+        tenant = job_run.known_tenant()
+        grant = await self._retry_budget.take(tenant.name, op_id, tenant.tier.retries_per_min)
+        if not grant.allowed:
+            raise JobStopped.of(
+                ErrorCode.RETRY_CAP,
+                f"an attempt failed and tenant '{tenant.name}' has used up its retries (tier '{tenant.tier.name}'): "
+                f"wait {grant.retry_after_s:.0f} s, and find out why so many fail",
+                reason="fallback",
+                retry_after_s=grant.retry_after_s,
+            )
+
+    def _end(self, job_run: JobRun, chain: _Chain) -> NoReturn:
+        delay_s = rules.later_s(
+            chain.failures,
+            lane=job_run.job.lane,
+            retries=job_run.retries,
+            left_s=_left_s(job_run),
+            jitter=self._jitter(),
+        )
+        if delay_s is not None and chain.refused is None and not chain.too_dear:
+            return RetryLater("every deployment failed for now", delay_ms=int(delay_s * 1000))
+        return JobStopped(
+            rules.ending(
+                chain.failures,
+                refused=chain.refused,
+                too_dear=chain.too_dear,
+                spent_pico=job_run.spent_pico,
+            )
+        )
+
+
+def _left_s(job_run: JobRun) -> float:
+    deadline = job_run.job.deadline
+    return (deadline - utc_now()).total_seconds() if deadline else float("inf")

@@ -1,0 +1,1 @@
+"""Safety: tool results and documents are cleared of hidden characters, scanned and fenced before a model sees them."""
