@@ -136,7 +136,8 @@ class CallWithFallback:
                 retry_after_s=grant.retry_after_s,
             )
 
-    def _end(self, job_run: JobRun, chain: _Chain) -> NoReturn:
+    def _end(self, job_run: JobRun, chain: _Chain) -> JobStopped | RetryLater:
+        """What ends a chain without an answer."""
         delay_s = rules.later_s(
             chain.failures,
             lane=job_run.job.lane,
