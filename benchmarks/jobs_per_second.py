@@ -7,13 +7,13 @@ from pathlib import Path
 
 import redis
 from celery import Celery
-from worker.ledger.ledger import Ledger
 
 from benchmarks.rig import median_of, process, python, rate_of, table, valkey, write_routing
 from producer_sdk import Fleet
 from producer_sdk.contract import Job
 from producer_sdk.settings import FleetSettings
 from tests.servers import Valkey
+from worker.ledger.ledger import Ledger
 
 JOBS, RUNS = 3000, 3
 MESSAGE = "My card has not arrived yet, it has been two weeks. Where is it?"

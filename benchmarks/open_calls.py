@@ -12,13 +12,13 @@ from pathlib import Path
 
 import redis
 from celery import Celery
-from worker.ledger.ledger import Ledger
 
 from benchmarks.rig import process, python, rate_of, rss_mb, table, valkey, write_routing
 from producer_sdk import Fleet
 from producer_sdk.contract import Job
 from producer_sdk.settings import FleetSettings
 from tests.servers import Valkey
+from worker.ledger.ledger import Ledger
 
 CALLS, SECONDS, JOBS = 1000, 10, 3000
 IDEAL = CALLS / SECONDS

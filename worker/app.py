@@ -14,8 +14,8 @@ from celery import Celery, Task
 from celery._state import pop_current_task, push_current_task
 from celery.exceptions import Ignore
 from celery.signals import setup_logging
-from producer_sdk.canvas import celery_app
 
+from producer_sdk.canvas import celery_app
 from producer_sdk.contract import JobResult
 from producer_sdk.contract.envelope import TASK_NAME
 from worker.assembly import assemble
@@ -142,6 +142,6 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, "CELERY_CUSTOM_WORKER_POOL": "worker.pool:LoopPool"}
 
 
-@setup_logging.connect(weak=False)
+@setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no type information
 def _logs(loglevel: int | str = "INFO", **_celery: Any) -> None:
     configure_logs(loglevel)

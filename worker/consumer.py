@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -72,7 +74,12 @@ class LaneFeeder:
             self._every(beat_s, self._beat),
             self._every(self.assembly.settings.lease_s / 2, self.assembly.reaper.tick),
         ]
-        self._tasks = [asyncio.get_running_loop().create_task(loop) for loop in loops]
+        self._tasks = [self._duty(loop) for loop in loops]
+
+    def _duty(self, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(loop)
+        task.add_done_callback(_end_process_if_failed)
+        return task
 
     def stop_taking(self) -> None:
         """Take no more jobs; those in hand go on."""
@@ -81,9 +88,9 @@ class LaneFeeder:
 
     def resume(self) -> None:
         """Take again, after Celery has reconnected its own connections."""
-        if not self._taking:
-            self._taking = True
-            self._tasks[0] = asyncio.get_running_loop().create_task(self._take_loop())
+        self._taking = True
+        if self._tasks[0].done():
+            self._tasks[0] = self._duty(self._take_loop())
 
     async def drain(self) -> None:
         """Warm shutdown: wait for the jobs in hand, give back what does not end in time, close everything."""
@@ -105,26 +112,29 @@ class LaneFeeder:
         return not self.held
 
     async def _take_loop(self) -> None:
-        settings, lanes = self.assembly.settings, self.assembly.lanes
-        lease_ms = int(settings.lease_s * 1000)
         while self._taking:
-            free = settings.slots - len(self.held)
-            if free <= 0:
+            if len(self.held) >= self.assembly.settings.slots:
+                self._woken.clear()
                 await self._sleep(IDLE_S)
                 continue
-            self._woken.clear()
-            operation, asked = uuid7().hex, time.monotonic()
-            n = min(free, settings.take_batch)
-            reply = await patiently(
-                lambda n=n, operation=operation: lanes.take(  # type: ignore[misc]
-                    n, worker=settings.worker_name, lease_ms=lease_ms, op_id=operation
-                )
-            )
-            for delivery in reply.deliveries:
-                self._begin(delivery, Lease(delivery.tag, asked + settings.lease_s))
-            if not reply.deliveries:
-                due_s = IDLE_S if reply.next_ms is None else min(IDLE_S, reply.next_ms / 1000)
-                await self._sleep(due_s)
+            try:
+                await self._take()
+            except redis.exceptions.RedisError as error:
+                logger.error("the broker has been away for long (%s)", type(error).__name__)
+
+    async def _take(self) -> None:
+        settings, lanes = self.assembly.settings, self.assembly.lanes
+        self._woken.clear()
+        operation, asked = uuid7().hex, time.monotonic()
+        n = min(settings.slots - len(self.held), settings.take_batch)
+        lease_ms = int(settings.lease_s * 1000)
+        reply = await patiently(
+            lambda: lanes.take(n, worker=settings.worker_name, lease_ms=lease_ms, op_id=operation)
+        )
+        for delivery in reply.deliveries:
+            self._begin(delivery, Lease(delivery.tag, asked + settings.lease_s))
+        if not reply.deliveries:
+            await self._sleep(IDLE_S if reply.next_ms is None else min(IDLE_S, reply.next_ms / 1000))
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -133,14 +143,13 @@ class LaneFeeder:
             return
 
     def _begin(self, delivery: Delivery, lease: Lease) -> None:
-        header = Header(
-            v=1, job_id=delivery.job_id, tenant=delivery.tenant, task="unread", lane="interactive"
-        )
-        held = HeldDelivery(delivery, Envelope(header, b""), self.assembly, lease, self._acks.add)
+        envelope, fault = _opened(delivery)
+        held = HeldDelivery(delivery, envelope, self.assembly, lease, self._acks.add)
         self.held[delivery.tag] = held
         try:
-            held.envelope = unpack(delivery.message)
-            self._dispatch(held, decoded(held.envelope))
+            if fault:
+                raise fault
+            self._dispatch(held, decoded(envelope))
         except NewerVersion as error:
             self._newer_version(held, error)
         except BadMessage as error:
@@ -192,7 +201,10 @@ class LaneFeeder:
         if held.lease.lost:
             return
         held.interrupt("lost")
-        entry = entry_of(held.delivery.message)
+        try:
+            entry = entry_of(held.delivery.message)
+        except BadMessage:
+            return
         await self.assembly.lanes.put([entry], ttl_s=self.assembly.settings.fleet.result_ttl_s)
 
     async def _listen(self) -> None:
@@ -217,6 +229,24 @@ class LaneFeeder:
                 held.interrupt("cancelled")
         else:
             self._woken.set()
+
+
+def _opened(delivery: Delivery) -> tuple[Envelope, BadMessage | None]:
+    """The delivery's message, or an empty one and what is wrong with it."""
+    try:
+        return unpack(delivery.message), None
+    except BadMessage as fault:
+        header = Header(
+            v=1, job_id=delivery.job_id, tenant=delivery.tenant, task="unread", lane="interactive"
+        )
+        return Envelope(header, b""), fault
+
+
+def _end_process_if_failed(task: asyncio.Task[None]) -> None:
+    """A worker without one of its duties must not go on: shut down warmly, and be started anew."""
+    if not task.cancelled() and task.exception():
+        logger.critical("a duty of the worker has failed: shutting down", exc_info=task.exception())
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:

@@ -84,7 +84,7 @@ class HeldDelivery:
             "correlation_id": header.job_id,
             "reply_to": celery_headers.get("reply_to"),
         }
-        shown = f"{{'tenant': '{header.tenant}', 'task': '{header.task}', 'job_id': '{header.job_id}'}}"
+        shown = repr({"tenant": header.tenant, "task": header.task, "job_id": header.job_id})
         headers = {
             "lang": "py",
             "root_id": header.job_id,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
+from types import TracebackType
 
 
 class JsonLines(logging.Formatter):
@@ -25,13 +27,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def _places(trace: object) -> str:
-    places = []
-    while trace is not None and len(places) < 30:
-        code = trace.tb_frame.f_code  # type: ignore[attr-defined]
-        places.append(f"{code.co_filename.rsplit('/', 2)[-1]}:{trace.tb_lineno} {code.co_name}")  # type: ignore[attr-defined]
-        trace = trace.tb_next  # type: ignore[attr-defined]
-    return " > ".join(places)
+def _places(trace: TracebackType | None) -> str:
+    frames = traceback.extract_tb(trace, limit=30)
+    return " > ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames)
 
 
 def configure_logs(level: int | str = "INFO") -> None:
