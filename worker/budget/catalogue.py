@@ -49,11 +49,12 @@ def rate_cards(
         elif "missing" in known[name]:
             missing[name] = str(known[name]["missing"])
         else:
-            cards[name] = _card(deployment, _price(known[name]), _source(known[name]))
+            long_write = Decimal(known[name]["cache_write_1h"] or 0)
+            cards[name] = _card(deployment, _price(known[name]), _source(known[name]), long_write=long_write)
     return cards, missing
 
 
-def _card(deployment: Deployment, price: Price, source: str) -> RateCard:
+def _card(deployment: Deployment, price: Price, source: str, *, long_write: Decimal = Decimal(0)) -> RateCard:
     """What is not priced apart costs what plain input costs, and an Anthropic cache write its premium."""
     premium = ANTHROPIC_CACHE_WRITE if deployment.provider.dialect == "anthropic" else Decimal(1)
     cache_read = price.input if price.cache_read is None else price.cache_read
@@ -65,6 +66,7 @@ def _card(deployment: Deployment, price: Price, source: str) -> RateCard:
         output=_pico_per_token(price.output),
         cache_read=_pico_per_token(cache_read),
         cache_write=_pico_per_token(cache_write),
+        cache_write_long=_pico_per_token(long_write),
     )
 
 

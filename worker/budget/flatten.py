@@ -2,8 +2,8 @@
 
 Importing genai-prices takes half a second and 65 MB, which a worker need not carry. Standard input: a JSON list of
 [name, provider, base_url, model, context_tokens]. Standard output: a JSON object by name, each either
-{"input": …, "output": …, "cache_read": …, "cache_write": …, "dearest": bool} in USD per million tokens as decimal
-strings (null: not priced apart), or {"missing": reason}.
+{"input": …, "output": …, "cache_read": …, "cache_write": …, "cache_write_1h": …, "dearest": bool} in USD per million
+tokens as decimal strings (null: not priced apart), or {"missing": reason}.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from genai_prices import types
 from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 
-FIELDS = ("input", "output", "cache_read", "cache_write")
+FIELDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
 
 
 def flattened(asked: Iterable[tuple[str, str, str, str, int]], now: datetime) -> dict[str, dict[str, Any]]:
