@@ -133,5 +133,5 @@ async def assemble(
             CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
         ]
     )
-    reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books)
+    reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)
     return Assembly(settings, routing, connection, lanes, ledger, reaper, pipeline, http)
