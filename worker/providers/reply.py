@@ -134,8 +134,7 @@ class _GrowingCall:
 
 
 def joined(base_url: str, path: str) -> str:
-    """`path` (which begins with /v1) under the base URL, whether that ends with its version or not."""
+    """`path` (which begins with /v1) under the base URL, whether that names its version or not."""
     base = base_url.rstrip("/")
-    last = base.rsplit("/", 1)[-1]
-    has_version = last[:1] == "v" and last[1:2].isdigit()
+    has_version = any(part[:1] == "v" and part[1:2].isdigit() for part in base.split("/")[3:])
     return base + (path.removeprefix("/v1") if has_version else path)

@@ -55,7 +55,12 @@ def attempt(
     job_run.max_output_tokens = max_output_tokens
     provider = Provider(f"twin-{dialect}", dialect, base_url, key_env="TWIN_KEY")
     deployment = Deployment(f"{provider.name}/{model}", provider, model, 100_000, 4_096)
-    call = PlannedCall(deployment, "fast-small", rate_card or card(model), HIGHEST_PICO)
+    call = PlannedCall(
+        deployment,
+        "fast-small",
+        rate_card or card(model if model in TWIN_PRICES else "twin-small"),
+        HIGHEST_PICO,
+    )
     return Attempt(job_run, call, number=1, timeout_s=timeout_s)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from worker.embedded.twin import Twin
+from worker.rate_card import RateCard
 from worker.routing_file import Dialect
 
 
@@ -21,3 +22,9 @@ async def twin() -> AsyncIterator[Twin]:
 def dialect(request: pytest.FixtureRequest) -> Dialect:
     """Both wire formats."""
     return request.param
+
+
+@pytest.fixture
+def rate_card() -> RateCard:
+    """Prices of a model that the twin does not have."""
+    return RateCard("m", "test", 1, 1, 1, 1)
