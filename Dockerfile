@@ -15,5 +15,5 @@ ENV PATH=/venv/bin:$PATH \
     FAIRLANE_HOME=/var/lib/fairlane
 USER fairlane
 WORKDIR /var/lib/fairlane
-HEALTHCHECK --interval=60s --timeout=20s --start-period=30s CMD ["fairlane", "doctor", "--json"]
+HEALTHCHECK --interval=60s --timeout=20s --start-period=30s CMD ["fairlane", "doctor", "--only", "broker", "--only", "ledger"]
 CMD ["fairlane", "worker"]

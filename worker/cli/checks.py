@@ -36,7 +36,7 @@ class Check:
     said: str
 
 
-def held(holds: bool, name: str, said: str, *, fault: str) -> Check:  # noqa: FBT001 - the claim itself
+def held(holds: bool, name: str, said: str, *, fault: str) -> Check:
     """A check that holds, or its fault."""
     return Check(name, "ok", said) if holds else Check(name, "bad", fault)
 
@@ -107,12 +107,16 @@ def routing_checks(settings: WorkerSettings) -> Iterator[Check]:
     except ConfigError as error:
         yield Check("prices", "bad", str(error))
         return
-    yield from (
-        Check(f"price of {name}", "bad", f"{why}: it is left out of plans") for name, why in unpriced.items()
-    )
+    yield from _price_checks(routing, unpriced, usable)
     yield from _task_checks(
         routing, callable_now=lambda name, provider: provider in usable and name in priced
     )
+
+
+def _price_checks(routing: RoutingFile, unpriced: Mapping[str, str], usable: set[str]) -> Iterator[Check]:
+    for name, why in unpriced.items():
+        state: State = "bad" if routing.deployments()[name].provider.name in usable else "note"
+        yield Check(f"price of {name}", state, f"{why}: it is left out of plans")
 
 
 def _usable(routing: RoutingFile, settings: WorkerSettings) -> Iterator[str]:

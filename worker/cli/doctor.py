@@ -18,15 +18,20 @@ from worker.errors import LedgerUnavailable
 from worker.ledger.ledger import Ledger
 from worker.settings import WorkerSettings
 
+AREAS = ("broker", "ledger", "routing", "lanes")
 STYLES = {"ok": "green", "bad": "red", "note": "yellow"}
 
 
-@click.command(epilog=example("fairlane doctor", "fairlane doctor --json"))
+@click.command(epilog=example("fairlane doctor", "fairlane doctor --only broker --only ledger --json"))
+@click.option(
+    "--only", "areas", multiple=True, type=click.Choice(AREAS), help="Look at this alone; may be repeated."
+)
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor(ctx: click.Context, areas: tuple[str, ...], as_json: bool) -> None:
     """Check broker, ledger, routing.yaml, keys, prices, lanes and clock; exit code 1 when something is wrong."""
-    checks = list(_all(WorkerSettings.from_env()))
+    settings = WorkerSettings.from_env()
+    checks = [check for area in areas or AREAS for check in look_at(area, settings)]
     healthy = all(check.state != "bad" for check in checks)
     say(
         {"healthy": healthy, "checks": [asdict(check) for check in checks]},
@@ -41,21 +46,27 @@ def tell(checks: list[Check]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     width = max(len(check.name) for check in checks)
     for check in checks:
-        console.print(
-            Text.assemble(
-                (check.state.ljust(4), STYLES[check.state]), "  ", check.name.ljust(width), "  ", check.said
-            )
-        )
+        state = (check.state.ljust(4), STYLES[check.state])
+        console.print(Text.assemble(state, f"  {check.name.ljust(width)}  {check.said}"))
 
 
-def _all(settings: WorkerSettings) -> Iterator[Check]:
-    yield from broker_checks(settings)
-    yield _ledger(settings)
-    yield from routing_checks(settings)
+def look_at(area: str, settings: WorkerSettings) -> Iterator[Check]:
+    """The checks of one area."""
+    if area == "broker":
+        yield from broker_checks(settings)
+    elif area == "ledger":
+        yield _ledger(settings)
+    elif area == "routing":
+        yield from routing_checks(settings)
+    else:
+        yield _lanes(settings)
+
+
+def _lanes(settings: WorkerSettings) -> Check:
     try:
-        yield lanes_check(asyncio.run(look(settings.fleet)).counts)
+        return lanes_check(asyncio.run(look(settings.fleet)).counts)
     except redis.RedisError:
-        yield Check("lanes", "note", "they cannot be read without the broker")
+        return Check("lanes", "note", "they cannot be read without the broker")
 
 
 def _ledger(settings: WorkerSettings) -> Check:
