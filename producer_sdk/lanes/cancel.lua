@@ -10,7 +10,7 @@ if job.state == 'running' then
   return 'running'
 end
 if job.state ~= 'closing' then
-  withdraw(job)
   close(job, 'cancelled')
+  withdraw(job)
 end
 return 'pending'

@@ -1,6 +1,8 @@
 -- Prelude: a job's record and its moves between pending, delayed, running, closing and its end.
 -- Record: tenant, lane, state, digest, cost, priority, seq (its place), put (ms), deadline, ttl, op (of its put);
 -- while held: tag, worker; lost (deliveries whose worker was lost), cancel, stop; last (the verb and tag that let go).
+-- A server without memory refuses the first write that adds something, and every later one or none of a script: so a
+-- script writes before it removes, and is refused as a whole.
 
 local FIELDS = { 'state', 'tenant', 'lane', 'digest', 'cost', 'priority', 'seq', 'put', 'deadline', 'ttl', 'op', 'tag',
   'lost', 'cancel', 'stop', 'last' }
@@ -41,7 +43,7 @@ local function delay(job, due)
   set_state(job, 'delayed')
 end
 
--- Out of whatever it waits in.
+-- Out of whatever it waited in.
 local function withdraw(job)
   local queue = QUEUE .. job.lane .. ':' .. job.tenant
   redis.call('ZREM', queue, job.id)
@@ -52,9 +54,9 @@ end
 
 -- Out of a worker's hands: its slot is free.
 local function release(job, verb)
+  redis.call('HSET', JOB .. job.id, 'last', verb .. ':' .. job.tag)
   redis.call('ZREM', UNACKED, job.id)
   redis.call('SREM', HELD .. job.tenant, job.id)
-  redis.call('HSET', JOB .. job.id, 'last', verb .. ':' .. job.tag)
   redis.call('HDEL', JOB .. job.id, 'tag', 'worker')
 end
 

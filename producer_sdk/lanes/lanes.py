@@ -85,7 +85,7 @@ class Lanes:
         """
         if ":" in op_id:
             raise ValueError("op_id: a tag is <job id>:<op_id>, so it must not contain a colon")
-        args: list[Argument] = [min(n, MOST_TAKEN), worker, lease_ms, op_id]
+        args: list[Argument] = [min(max(n, 0), MOST_TAKEN), worker, lease_ms, op_id]
         answer = await self._run("take", *args)
         if not answer[2] and self._caps:
             await self._run("set_caps", *self._caps)
@@ -96,21 +96,9 @@ class Lanes:
 
         False: the tag was not live any more, nothing was written. One's own finish again is True.
         """
-        each = [
-            Call(self._scripts["finish"], *self._finish_arguments(items[i : i + calls.ENTRIES_A_SCRIPT]))
-            for i in range(0, len(items), calls.ENTRIES_A_SCRIPT)
-        ]
+        each = calls.finishes(self._scripts["finish"], self.keys, items)
         answers = await self._crossing.cross("redis:finish", lambda: scripts.run_all(self._redis, each))
         return [bool(one) for answer in answers for one in answer]
-
-    def _finish_arguments(self, items: Sequence[Finished]) -> tuple[list[str], list[Argument]]:
-        keys, args = [self.keys.root], list[Argument]()
-        for item in items:
-            keys.append(self.keys.result(calls.job_of(item.tag)))
-            channel = self.keys.replies(item.reply_to) if item.reply_to else ""
-            has_result = int(item.result is not None)
-            args += [item.tag, has_result, item.result or b"", max(item.ttl_s, 1), channel]
-        return keys, args
 
     async def hand_back(self, tag: str, *, delay_ms: int = 0) -> bool:
         """Back to the head of its queue, or delayed; not counted as a delivery. False: the tag was not live."""

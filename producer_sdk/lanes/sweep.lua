@@ -39,14 +39,14 @@ if not is_held_off then
     local job = read(id)
     redis.call('ZREM', DEADLINES, id)
     if job and (job.state == 'pending' or job.state == 'delayed') then
-      withdraw(job)
       close(job, 'expired')
+      withdraw(job)
     end
   end
 end
 
 -- Tenants in turn: slots without an unacked entry are freed, who has nothing left is forgotten.
-for _, tenant in ipairs(redis.call('ZRANGE', TENANTS, 0, 15)) do
+for _, tenant in ipairs(redis.call('ZRANGE', TENANTS, 0, 63)) do
   for _, id in ipairs(redis.call('SRANDMEMBER', HELD .. tenant, 16)) do
     if not redis.call('ZSCORE', UNACKED, id) then redis.call('SREM', HELD .. tenant, id) end
   end
