@@ -8,12 +8,16 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
 import redis.asyncio
 
 from tests.servers import Postgres, Valkey
+
+if TYPE_CHECKING:
+    from tests.chaos.stage import Stage
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -60,6 +64,15 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.new_database()
+
+
+@pytest.fixture(scope="session")
+def stage(valkey: Valkey) -> Iterator[Stage]:
+    """Where tests of whole worker processes play: each in a scene of its own."""
+    from tests.chaos.stage import Stage  # noqa: PLC0415 - it imports the whole worker; only such tests pay for it
+
+    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder, Stage(Path(folder), valkey) as ready:
+        yield ready
 
 
 @pytest.fixture

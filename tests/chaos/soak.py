@@ -1,0 +1,235 @@
+"""Many jobs of several tenants while workers and the broker are killed at random moments; then the books."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import redis.exceptions
+
+from producer_sdk import AsyncFleet
+from producer_sdk.contract import Job, Message, uuid7
+from producer_sdk.errors import BrokerUnavailable
+from tests.chaos.books import Evidence, violations
+from tests.chaos.scene import Scene, until
+from tests.chaos.stage import BILLED_FAILURE, RULES, SLOW
+from tests.servers import Valkey
+from worker.settings import WorkerSettings
+
+TENANTS = ("ants", "bees", "cats", "dogs")
+LATENCIES_MS = (50, 150, 400)
+BUSY = "[busy]"
+SOAK_RULES = [
+    *RULES,
+    {"match": {"contains": BUSY, "model": "twin-small"}, "status": 429, "retry_after": 1},
+    *({"match": {"contains": f"[{ms} ms]"}, "latency_ms": ms} for ms in LATENCIES_MS),
+]
+LEAST_SUCCEEDED = 0.95
+
+
+class Worker(Protocol):
+    """A worker process, forked or started by its command."""
+
+    @property
+    def exit_code(self) -> int | None: ...
+    @property
+    def log(self) -> str: ...
+    def send(self, number: signal.Signals) -> None: ...
+    def kill(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do; the seed decides every job, and the order and distance of the kills."""
+
+    seed: int
+    jobs: int = 2000
+    worker_kills: int = 30
+    broker_kills: int = 3
+    workers: int = 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a soak came to."""
+
+    plan: Plan
+    evidence: Evidence
+    duration_s: float
+    ended_badly: int  # workers that did not end by themselves when asked to
+
+    @property
+    def violations(self) -> list[str]:
+        found = violations(self.evidence)
+        share = self.evidence.succeeded / max(1, len(self.evidence.accepted))
+        if share < LEAST_SUCCEEDED:
+            found.append(f"only {share:.1%} of the jobs succeeded")
+        if len(self.evidence.accepted) != self.plan.jobs:
+            found.append(f"{len(self.evidence.accepted)} of {self.plan.jobs} jobs were accepted")
+        if self.ended_badly:
+            found.append(f"{self.ended_badly} workers did not end by themselves when asked to")
+        return found
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The table."""
+        evidence, plan = self.evidence, self.plan
+        ledger_pico, twin_pico = evidence.certain_cost_pico()
+        unknown_pico = sum(event.cost_pico for event in evidence.uncertain)
+        hits = sum(event.cache == "exact" for event in evidence.events)
+        return [
+            ("seed", str(plan.seed)),
+            ("jobs accepted", f"{len(evidence.accepted):,}"),
+            ("succeeded", f"{evidence.succeeded / max(1, len(evidence.accepted)):.2%}"),
+            ("lost", str(len(evidence.lost))),
+            ("worker processes killed (SIGKILL)", str(plan.worker_kills)),
+            ("broker killed (SIGKILL) and restarted", str(plan.broker_kills)),
+            ("attempts that the provider billed", f"{len(evidence.billed):,}"),
+            ("ledger rows of attempts", f"{len(evidence.events) - hits:,}"),
+            ("ledger rows of cache hits", f"{hits:,}"),
+            ("uncertain", str(len(evidence.uncertain))),
+            ("in flight in the killed workers", str(evidence.in_flight_at_kills)),
+            ("cost, ledger (uncertain apart)", f"{ledger_pico / 10**12:.9f} USD"),
+            ("cost, provider's books (the same attempts)", f"{twin_pico / 10**12:.9f} USD"),
+            ("uncertain, at worst case", f"{unknown_pico / 10**12:.9f} USD"),
+            ("unacked", str(evidence.lanes["unacked"])),
+            ("holds left", str(evidence.holds)),
+            ("duration", f"{self.duration_s:.0f} s"),
+        ]
+
+
+class Soak:
+    """One run of a plan over one scene."""
+
+    def __init__(
+        self, plan: Plan, scene: Scene, valkey: Valkey, *, start: Callable[[WorkerSettings], Worker]
+    ) -> None:
+        self._plan = plan
+        self._scene = scene
+        self._valkey = valkey
+        self._start_worker = start
+        self._dice = random.Random(plan.seed)
+        self._workers: dict[str, Worker] = {}
+        self._started = 0
+
+    async def run(self, say: Callable[[str], None] = lambda _line: None) -> Report:
+        """Submit, kill, wait for rest."""
+        began = time.monotonic()
+        strikes = ["worker"] * self._plan.worker_kills + ["broker"] * self._plan.broker_kills
+        self._dice.shuffle(strikes)
+        chunks = _chunks([_job(self._dice, number) for number in range(self._plan.jobs)], len(strikes) + 1)
+        await self._scene.behave(*SOAK_RULES)
+        try:
+            for _ in range(self._plan.workers):
+                self._start()
+            async with AsyncFleet(self._scene.settings.fleet) as fleet:
+                for number, strike in enumerate(strikes):
+                    await self._submit(fleet, chunks[number])
+                    await self._some_calls()
+                    await (self._strike_worker() if strike == "worker" else self._strike_broker())
+                    say(
+                        f"{number + 1}/{len(strikes)}: {strike} killed, {len(self._scene.accepted)} jobs accepted"
+                    )
+                await self._submit(fleet, chunks[-1])
+            await until(self._scene.is_at_rest, within_s=120, what="rest after the kills")
+            ended_badly = await self._end_warmly()
+        finally:
+            for worker in self._workers.values():
+                worker.kill()
+        return Report(self._plan, await self._scene.evidence(), time.monotonic() - began, ended_badly)
+
+    def _start(self) -> None:
+        self._started += 1
+        name = f"w{self._started}"
+        self._workers[name] = self._start_worker(replace(self._scene.settings, worker_name=name))
+
+    async def _submit(self, fleet: AsyncFleet, jobs: list[Job]) -> None:
+        """Repeat until the fleet has answered: a job that was accepted before the answer was lost is a duplicate."""
+        end = time.monotonic() + 60
+        while True:
+            try:
+                handles = await fleet.submit_many(jobs)
+                break
+            except BrokerUnavailable:
+                assert time.monotonic() < end, "the broker did not come back"
+        assert not [handle.error for handle in handles if handle.error]
+        self._scene.accepted |= {str(handle.job_id) for handle in handles}
+
+    async def _some_calls(self) -> None:
+        """A random distance to the last strike, in calls that the provider has got."""
+        goal = await self._scene.calls_made() + self._dice.randint(5, 40)
+        busy = await self._busy_or_done(goal)
+        assert busy
+
+    async def _busy_or_done(self, goal: int) -> bool:
+        async def reached() -> bool:
+            return await self._scene.calls_made() >= goal or await self._scene.is_at_rest()
+
+        return bool(await until(reached, within_s=60, what="the next calls"))
+
+    async def _strike_worker(self) -> None:
+        """Kill one that has jobs in hand, and start another."""
+        name = await until(self._one_at_work, within_s=60, what="a worker at work")
+        self._workers[name].kill()
+        await until(lambda: self._workers[name].exit_code is not None, what="its end")
+        del self._workers[name]
+        self._scene.in_flight_at_kills += await self._in_flight_in(name)
+        self._start()
+
+    async def _one_at_work(self) -> str | None:
+        holders = {holder for holder, _tag in (await self._scene.holders()).values()}
+        at_work = sorted(holders & set(self._workers))
+        return self._dice.choice(at_work) if at_work else None
+
+    async def _in_flight_in(self, name: str) -> int:
+        """How many journalled calls died with it."""
+        holders = await self._scene.holders()
+        return sum((name, tag) in holders.values() for tag in self._scene.rows.in_flight().values())
+
+    async def _strike_broker(self) -> None:
+        """Kill it, let the workers miss it for a moment, and start it again from its AOF."""
+        self._valkey.kill()
+        await asyncio.sleep(self._dice.uniform(0, 1.0))
+        self._valkey.start()
+        await until(self._answers, what="the broker")
+
+    async def _answers(self) -> bool:
+        try:
+            return bool(await self._scene.redis.ping())
+        except (redis.exceptions.RedisError, OSError):
+            return False
+
+    async def _end_warmly(self) -> int:
+        for worker in self._workers.values():
+            worker.send(signal.SIGTERM)
+        for worker in self._workers.values():
+            await until(lambda worker=worker: worker.exit_code is not None, within_s=30, what="a warm end")  # type: ignore[misc]
+        return sum(worker.exit_code != 0 for worker in self._workers.values())
+
+
+def _job(dice: random.Random, number: int) -> Job:
+    """Mostly plain questions of different lengths and latencies; some go wrong in a way that the fleet can mend."""
+    kind = dice.choices(["plain", "repeated", BILLED_FAILURE, SLOW, BUSY], [80, 5, 7, 4, 4])[0]
+    words = "please " * dice.randint(1, 60)
+    text = f"{words} [{dice.choice(LATENCIES_MS)} ms] question {number} of {dice.getrandbits(32)}"
+    if kind == "repeated":
+        text = f"the same question {dice.randint(1, 5)}"
+    elif kind != "plain":
+        text = f"{kind} {words} question {number} of {dice.getrandbits(32)}"
+    return Job(
+        job_id=uuid7(),
+        tenant=dice.choice(TENANTS),
+        task="ask",
+        messages=[Message(role="user", content=text)],
+        lane=dice.choices(["interactive", "batch"], [70, 30])[0],
+        priority=dice.randint(0, 9),
+    )
+
+
+def _chunks(jobs: list[Job], number: int) -> list[list[Job]]:
+    """Parts of about the same size."""
+    return [jobs[index::number] for index in range(number)]

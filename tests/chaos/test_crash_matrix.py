@@ -1,0 +1,19 @@
+"""A process may die, and a reply may be lost, at every boundary of a life; a recording run makes the list."""
+
+import pytest
+
+from tests.chaos.crash_matrix import ANSWERED, CANCELLED, FALLS_BACK, Life, record, strike_each
+from tests.chaos.crossings import Mode
+from tests.chaos.stage import Stage
+
+
+@pytest.mark.parametrize(
+    "mode", [Mode.DIES_BEFORE, Mode.DIES_AFTER, Mode.REPEATS], ids=lambda mode: mode.name
+)
+@pytest.mark.parametrize("life", [ANSWERED, FALLS_BACK, CANCELLED], ids=lambda life: life.name)
+async def test_wherever_a_life_is_struck_its_job_ends_once_and_every_call_is_booked(
+    stage: Stage, life: Life, mode: Mode
+) -> None:
+    at = await record(stage, life)
+    assert len(at) > 15
+    assert await strike_each(stage, life, mode, at) == []
