@@ -21,7 +21,7 @@ LEAST_ATTEMPT_S = 0.02
 WAIT_IN_SLOT_S = 1.0  # a longer wait gives the slot to someone else
 BACKOFF_S = 1.0
 MOST_WAITS_HERE = 3
-MOST_WAITED_MS = 3_600_000  # a job whose provider puts it off for an hour ends
+MOST_WAITED_MS = 86_400_000  # a job that a provider still puts off after a day ends
 LATER_S = (5.0, 20.0, 80.0)
 
 _TRANSIENT = frozenset(
@@ -69,19 +69,25 @@ def after(
     tries_here: int,
     remaining_s: float,
     waited_ms: int,
+    billed: bool,
     jitter: float,
 ) -> Decision:
-    """What to do after this failure; `tries_here` counts this deployment's attempts, `jitter` is from 0 to 1."""
+    """What to do after this failure.
+
+    `tries_here` counts this deployment's attempts, `billed`: some attempt of this chain may have been paid for, so that
+    the chain must not begin anew for free; `jitter` is from 0 to 1.
+    """
     error = failed.error
     others = worth_trying(failed, rest)
     if _is_final(error):
         return Decision("stop", f"{error.kind} fails everywhere alike")
     if others:
-        billed = error.billed != "no"
-        return Decision("next", f"{error.kind}, another deployment is left", rest=others, pays=billed)
+        pays = error.billed != "no"
+        return Decision("next", f"{error.kind}, another deployment is left", rest=others, pays=pays)
     if error.kind == FailureKind.RATE_LIMITED and error.retry_after_s is not None:
+        may_leave = not billed and waited_ms < MOST_WAITED_MS
         return _wait_for(
-            error.retry_after_s, tries_here=tries_here, remaining_s=remaining_s, waited_ms=waited_ms
+            error.retry_after_s, tries_here=tries_here, remaining_s=remaining_s, may_leave=may_leave
         )
     delay_s = BACKOFF_S * jitter
     if error.kind in _ONCE_MORE and tries_here < 2 and delay_s < remaining_s / 2:
@@ -105,16 +111,16 @@ def _is_final(error: ProviderError) -> bool:
     return error.kind == FailureKind.CONTENT_BLOCKED or error.code == "answer_too_large"
 
 
-def _wait_for(retry_after_s: float, *, tries_here: int, remaining_s: float, waited_ms: int) -> Decision:
+def _wait_for(retry_after_s: float, *, tries_here: int, remaining_s: float, may_leave: bool) -> Decision:
     """Obey a Retry-After: a short one in the slot, a longer one in the lane. Waiting is no retry, so nobody pays."""
     if retry_after_s >= remaining_s:
         return Decision("stop", f"rate_limited for {retry_after_s:g} s, the deadline is before that")
     if retry_after_s <= WAIT_IN_SLOT_S and tries_here <= MOST_WAITS_HERE:
         return Decision("here", f"rate_limited for {retry_after_s:g} s", delay_s=retry_after_s)
-    if waited_ms < MOST_WAITED_MS:
+    if may_leave:
         delay_s = max(retry_after_s, WAIT_IN_SLOT_S)
         return Decision("hand_back", f"rate_limited for {retry_after_s:g} s", delay_s=delay_s)
-    return Decision("stop", "rate_limited again and again for an hour")
+    return Decision("stop", f"rate_limited for {retry_after_s:g} s, too long to wait in the slot")
 
 
 def fits_cost(call: PlannedCall, *, limit_pico: int | None, spent_pico: int) -> bool:

@@ -112,6 +112,7 @@ class CallWithFallback:
             tries_here=chain.tries[failed.call.deployment.name],
             remaining_s=job_run.remaining_s(),
             waited_ms=job_run.queue_ms,
+            billed=any(earlier.error.billed != "no" for earlier in chain.failures),
             jitter=self._jitter(),
         )
         if decision.move == "stop":

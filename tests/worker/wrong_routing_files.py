@@ -1,0 +1,233 @@
+"""A good routing.yaml, and wrong ones, each with the sentence that refuses it."""
+
+from __future__ import annotations
+
+GOOD = """\
+providers:
+  openai: {dialect: openai, base_url: https://api.openai.com/v1, key_env: OPENAI_API_KEY}
+  local: {dialect: openai, base_url_env: FAIRLANE_LOCAL_URL}
+aliases:
+  small:
+    - {provider: openai, model: gpt-6-luna, context_tokens: 1000, max_output_tokens: 100}
+    - {provider: local, model: tiny, context_tokens: 999, max_output_tokens: 9, weight: 0, price: {input: 1, output: 2}}
+  large:
+    - {provider: openai, model: gpt-6.1-sol, context_tokens: 1000, max_output_tokens: 100}
+tasks:
+  ask:
+    default: small
+    fallback: [large]
+    max_cost_usd: 0.001
+tiers:
+  free: {deny: [large], daily_budget_usd: 0.5}
+tenants:
+  acme: free
+  globex: {tier: free, concurrency: 7, zone: Europe/Berlin}
+"""
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+WRONG: list[tuple[str, str]] = [
+    (
+        replaced("default: small", "default: smal"),
+        "routing.yaml:12:14: tasks.ask.default: there is no alias 'smal', did you mean 'small'?",
+    ),
+    (
+        replaced("fallback: [large]", "fallback: [small, huge]"),
+        "routing.yaml:13:23: tasks.ask.fallback[1]: there is no alias 'huge': use one of large, small",
+    ),
+    (
+        replaced("{provider: openai, model: gpt-6-luna", "{provider: opanai, model: gpt-6-luna"),
+        "routing.yaml:6:18: aliases.small[0].provider: there is no provider 'opanai', did you mean 'openai'?",
+    ),
+    (
+        replaced("acme: free", "acme: fre"),
+        "routing.yaml:18:9: tenants.acme: there is no tier 'fre', did you mean 'free'?",
+    ),
+    (
+        replaced("{tier: free, concurrency", "{tier: pro, concurrency"),
+        "routing.yaml:19:18: tenants.globex.tier: there is no tier 'pro': use one of free",
+    ),
+    (
+        replaced("deny: [large]", "deny: [larg]"),
+        "routing.yaml:16:17: tiers.free.deny[0]: there is no alias 'larg', did you mean 'large'?",
+    ),
+    (
+        replaced("deny: [large]", "allow: [large], deny: [large]"),
+        "routing.yaml:16:9: tiers.free: 'large' is both allowed and denied: remove it from one list",
+    ),
+    (
+        replaced("deny: [large]", "deny: [large], replace: {small: large}"),
+        "routing.yaml:16:9: tiers.free: 'small' is replaced by 'large', which this tier does not allow",
+    ),
+    (
+        replaced("deny: [large]", "replace: {smll: large}"),
+        "routing.yaml:16:26: tiers.free.replace.smll: there is no alias 'smll', did you mean 'small'?",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "max_costs_usd: 0.001"),
+        "routing.yaml:14:5: tasks.ask.max_costs_usd: unknown key, did you mean 'max_cost_usd'?",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "max_cost_usd: .nan"),
+        "routing.yaml:14:19: tasks.ask.max_cost_usd: found '.nan', write an amount in USD from 0 to 1000000000, "
+        "for example 0.001",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "max_cost_usd: -1"),
+        "routing.yaml:14:19: tasks.ask.max_cost_usd: found '-1', write an amount in USD from 0 to 1000000000, "
+        "for example 0.001",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "max_cost_usd: .inf"),
+        "routing.yaml:14:19: tasks.ask.max_cost_usd: found '.inf', write an amount in USD from 0 to 1000000000, "
+        "for example 0.001",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "max_cost_usd: '0.001'"),
+        "routing.yaml:14:19: tasks.ask.max_cost_usd: found '0.001', write an amount in USD from 0 to 1000000000, "
+        "without quotes, for example 0.001",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "max_latency_ms: 1.5"),
+        "routing.yaml:14:21: tasks.ask.max_latency_ms: found '1.5', write a whole number from 1 to 86400000",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "max_latency_ms: 0"),
+        "routing.yaml:14:21: tasks.ask.max_latency_ms: found '0', write a whole number from 1 to 86400000",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "requires_citations: yes"),
+        "routing.yaml:14:25: tasks.ask.requires_citations: found 'yes', write true or false",
+    ),
+    (
+        replaced("max_cost_usd: 0.001", "default: large"),
+        "routing.yaml:14:5: tasks.ask.default: this key stands twice, first on line 12: remove one of them",
+    ),
+    (replaced("    default: small\n", ""), "routing.yaml:12:5: tasks.ask: 'default' is missing: add it"),
+    (
+        replaced("default: small", "default:"),
+        "routing.yaml:12:13: tasks.ask.default: found nothing, write a text",
+    ),
+    (
+        replaced("default: small", "default: [small]"),
+        "routing.yaml:12:14: tasks.ask.default: found a list, write a text",
+    ),
+    (
+        replaced("dialect: openai, base_url: https", "dialect: opnai, base_url: https"),
+        "routing.yaml:2:21: providers.openai.dialect: found 'opnai', write openai or anthropic",
+    ),
+    (
+        replaced("https://api.openai.com/v1", "api.openai.com"),
+        "routing.yaml:2:39: providers.openai.base_url: write a URL that starts with https:// or http:// and holds no "
+        "password",
+    ),
+    (
+        replaced("https://api.openai.com/v1", "https://me:secret@api.openai.com"),
+        "routing.yaml:2:39: providers.openai.base_url: write a URL that starts with https:// or http:// and holds no "
+        "password",
+    ),
+    (
+        replaced("key_env: OPENAI_API_KEY", "key_env: sk-123"),
+        "routing.yaml:2:75: providers.openai.key_env: write an environment variable's name, for example "
+        "OPENAI_API_KEY, never the value itself",
+    ),
+    (
+        replaced(", base_url_env: FAIRLANE_LOCAL_URL", ""),
+        "routing.yaml:3:10: providers.local: 'base_url' is missing: add it, or 'base_url_env'",
+    ),
+    (
+        replaced("price: {input: 1, output: 2}", "price: {input: 1}"),
+        "routing.yaml:7:99: aliases.small[1].price: 'output' is missing: add it",
+    ),
+    (
+        replaced("price: {input: 1, output: 2}", "price: {input: free, output: 2}"),
+        "routing.yaml:7:107: aliases.small[1].price.input: found 'free', write an amount in USD from 0 to 1000000000, "
+        "for example 0.001",
+    ),
+    (
+        replaced("weight: 0", "weight: -1"),
+        "routing.yaml:7:89: aliases.small[1].weight: found '-1', write a whole number from 0 to 1000000",
+    ),
+    (
+        replaced(
+            "model: tiny, context_tokens: 999, max_output_tokens: 9",
+            "model: tiny, context_tokens: 10, max_output_tokens: 100",
+        ),
+        "routing.yaml:7:77: aliases.small[1].max_output_tokens: it is over context_tokens (10): lower it",
+    ),
+    (
+        replaced("model: gpt-6.1-sol", "model: gpt-6-luna").replace(
+            "luna, context_tokens: 1000", "luna, context_tokens: 900", 1
+        ),
+        "routing.yaml:9:7: aliases.large[0]: 'openai/gpt-6-luna' has other limits or prices in another alias: "
+        "state the same ones",
+    ),
+    (
+        replaced("provider: local, model: tiny", "provider: openai, model: gpt-6-luna").replace(
+            ", weight: 0, price: {input: 1, output: 2}", ""
+        ),
+        "routing.yaml:7:7: aliases.small[1]: 'openai/gpt-6-luna' stands twice in this alias: remove one, "
+        "or raise its weight",
+    ),
+    (
+        replaced(
+            "  large:\n    - {provider: openai, model: gpt-6.1-sol, context_tokens: 1000, max_output_tokens: 100}",
+            "  large: []",
+        ),
+        "routing.yaml:8:10: aliases.large: an alias needs at least one deployment",
+    ),
+    (
+        replaced("zone: Europe/Berlin", "zone: Europe/Berlinn"),
+        "routing.yaml:19:46: tenants.globex.zone: there is no time zone 'Europe/Berlinn', write one like Europe/Berlin "
+        "or UTC",
+    ),
+    (
+        replaced("  acme: free", "  'a cme': free"),
+        "routing.yaml:18:12: tenants.a cme: no job can name a tenant 'a cme': start with a letter and use letters, "
+        "digits and _ . -",
+    ),
+    (
+        replaced("  ask:", "  9ask:"),
+        "routing.yaml:12:5: tasks.9ask: no job can name a task '9ask': start with a letter and use letters, digits "
+        "and _ . -",
+    ),
+    (
+        replaced("daily_budget_usd: 0.5", "unsafe_document: allow"),
+        "routing.yaml:16:42: tiers.free.unsafe_document: found 'allow', write block or flag",
+    ),
+    (
+        replaced("tenants:\n  acme: free\n  globex: {tier: free, concurrency: 7, zone: Europe/Berlin}\n", ""),
+        "routing.yaml:1:1: there is no tenant: add 'tenants', or a 'default_tier' for those not declared",
+    ),
+    (
+        replaced("tiers:\n  free: {deny: [large], daily_budget_usd: 0.5}\n", "").replace(
+            "acme: free", "acme: free"
+        ),
+        "routing.yaml:1:1: 'tiers' is missing: add it",
+    ),
+    (
+        GOOD + "default_tier: gold\n",
+        "routing.yaml:20:15: default_tier: there is no tier 'gold': use one of free",
+    ),
+    (GOOD + "tenant:\n  x: free\n", "routing.yaml:20:1: tenant: unknown key, did you mean 'tenants'?"),
+    (
+        GOOD + "tasks: {}\n",
+        "routing.yaml:20:1: tasks: this key stands twice, first on line 11: remove one of them",
+    ),
+    ("", "routing.yaml:1:1: the file is empty: see docs/routing.md"),
+    ("- a\n- b\n", "routing.yaml:1:1: found a list, write a mapping of names to values"),
+    (
+        "tasks: {ask: {default: small\n",
+        "routing.yaml:2:1: this is not YAML: expected ',' or '}', but got '<stream end>'",
+    ),
+    (
+        "tasks:\n\task: 1\n",
+        "routing.yaml:2:1: this is not YAML: found character '\\t' that cannot start any token",
+    ),
+    ("a: " + "[" * 30 + "]" * 30, "routing.yaml:1:1: the file nests more than 20 levels deep"),
+    ("a: \x01\n", "routing.yaml:1:1: this line has a character that YAML does not allow"),
+]
