@@ -17,8 +17,10 @@ _LISTED = re.compile(
     re.IGNORECASE,
 )
 _DOCUMENT = re.compile(
-    r"<document\b[^>]*?\bid=[\"']?([^\"'\s>]+)[\"']?[^>]*>(.*?)(?=<document\b|</document|\Z)", re.S
+    r"""<document\b[^>]*?\bid=(?:"((?:[^"\\]|\\.)*)"|([^"\s>]+))[^>]*>(.*?)(?=<document\b|</document|\Z)""",
+    re.DOTALL,
 )
+_AFTER_DOCUMENT = re.compile(r"</document[^>]*>")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _STOPWORDS = frozenset(
     {
@@ -70,7 +72,7 @@ def _wanted(asked: Asked, behaviour: Behaviour) -> tuple[str, str | None]:
 def _in_words(asked: Asked, question: str) -> str:
     documents = _documents(asked)
     if documents:
-        return _cite(_DOCUMENT.sub(" ", question), documents)
+        return _cite(_AFTER_DOCUMENT.split(question)[-1], documents)
     found = labels(asked.system)
     if len(found) >= 2:
         return max(found, key=lambda label: _overlap(question, f"{label} {found[label]}"))
@@ -94,7 +96,16 @@ def labels(system: str) -> dict[str, str]:
 
 
 def _documents(asked: Asked) -> list[tuple[str, str]]:
-    return [found for turn in asked.turns for found in _DOCUMENT.findall(turn.text)]
+    """Every document's id and text, as the fence writes them."""
+    found = [match.groups() for turn in asked.turns for match in _DOCUMENT.finditer(turn.text)]
+    return [(_unescaped(quoted) if quoted else bare or "", text) for quoted, bare, text in found]
+
+
+def _unescaped(quoted: str) -> str:
+    try:
+        return str(json.loads(f'"{quoted}"'))
+    except ValueError:
+        return quoted
 
 
 def _cite(question: str, documents: Sequence[tuple[str, str]]) -> str:

@@ -156,6 +156,7 @@ def _segment(message: dict[str, Any]) -> Segment:
     ]
     text = "\n".join(part.get("text", "") for part in parts)
     calls = message.get("tool_calls")
-    text += json.dumps([call.get("function") for call in calls]) if calls else ""
+    functions = [call.get("function") or {} for call in calls or []]
+    text += "".join(f" {function.get('name')} {function.get('arguments')}" for function in functions)
     images = sum(image_tokens(url) for url in urls)
     return segment(text, overhead=message_overhead(first=True), image_tokens=images)

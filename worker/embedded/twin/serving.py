@@ -45,8 +45,9 @@ async def serve(request: web.Request, dialect: Dialect, shelf: Shelf) -> web.Str
     behaviour = shelf.behaviours.pick(
         model=asked.model, dialect=dialect.name, headers=request.headers, text=text
     )
+    said = say(asked, behaviour)
     number = shelf.books.open(attempt=attempt, dialect=dialect.name, model=asked.model)
-    return await _Call(request, dialect, shelf, number, asked, behaviour).answer()
+    return await _Call(request, dialect, shelf, number, asked, said, behaviour).answer()
 
 
 class _Call:
@@ -57,6 +58,7 @@ class _Call:
         shelf: Shelf,
         number: int,
         asked: Asked,
+        said: Said,
         behaviour: Behaviour,
     ) -> None:
         self.request = request
@@ -68,7 +70,7 @@ class _Call:
         self.behaviour = behaviour
         self.answer_id = f"twin{number:08d}"
         self.model = behaviour.answering_model or asked.model
-        self.said = say(asked, behaviour)
+        self.said = said
         self.counts: Counts | None = None  # None: nothing has been generated yet
         self.finished = "client_closed"
         self.status = 0
