@@ -52,6 +52,12 @@ class Behaviour:
     output_tokens: int | None = None
     answering_model: str | None = None
 
+    @property
+    def by_token(self) -> bool:
+        """Whether something happens between two tokens, so that they are sent one by one."""
+        steps = (self.break_after_chunks, self.error_after_chunks)
+        return steps != (None, None) or bool(self.chunk_ms or self.garbage or self.hang)
+
 
 AS_USUAL = Behaviour()
 

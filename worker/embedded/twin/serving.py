@@ -12,7 +12,7 @@ from aiohttp import web
 
 from worker.embedded.twin.answers import say
 from worker.embedded.twin.asked import Asked, Counts, Refused, Said
-from worker.embedded.twin.behaviour import AS_USUAL, Behaviour, Behaviours
+from worker.embedded.twin.behaviour import Behaviour, Behaviours
 from worker.embedded.twin.books import Books
 from worker.embedded.twin.dialect import Dialect
 from worker.embedded.twin.prompt_cache import PromptCache
@@ -171,7 +171,7 @@ class _Call:
     async def _pieces(self, response: web.StreamResponse) -> None:
         """Write the answer: token by token where a rule looks at single ones, else all at once."""
         behaviour, said = self.behaviour, self.said
-        if behaviour == AS_USUAL:
+        if not behaviour.by_token:
             self._generated(len(said.pieces))
             await response.write(b"".join(self._chunks(said)))
             return
