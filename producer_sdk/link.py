@@ -20,6 +20,7 @@ from producer_sdk.waiting import Replies
 
 Cancelled = Literal["pending", "running", "finished"]
 JobState = JobStatus | Literal["pending", "delayed", "running", "closing", "finished", "dead", "unknown"]
+_SHORTEST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
 
@@ -44,16 +45,17 @@ class Link:
         replies: dict[int, PutReply] = {}
         left = {place: one.entry for place, one in enumerate(prepared) if one.entry}
         fsync = any(one.fsync for one in prepared)
-        end, pause = time.monotonic() + wait_s, 0.05
+        end, pause = time.monotonic() + wait_s, _SHORTEST_PAUSE_S
         while left:
             answers = await self._put(list(left.values()), fsync=fsync)
             replies.update(zip(left, answers, strict=True))
-            left = {place: entry for place, entry in left.items() if replies[place].outcome == "queue_full"}
+            full = {place: entry for place, entry in left.items() if replies[place].outcome == "queue_full"}
+            pause = _SHORTEST_PAUSE_S if len(full) < len(left) else min(2 * pause, _LONGEST_PAUSE_S)
+            left = full
             if time.monotonic() + pause > end:
                 break
             if left:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
         receipts = enumerate(prepared)
         return [receipt_of(one, replies.get(place), reply_to=self.client_id) for place, one in receipts]
 
@@ -122,7 +124,7 @@ class Link:
         return was
 
     async def close(self) -> None:
-        """Close every connection; whoever still waits is cancelled."""
+        """Close every connection; whoever still waits is told."""
         await self._replies.close()
         await self._redis.aclose()
 

@@ -48,6 +48,7 @@ class Replies:
         self._foreign: set[str] = set()
         self._foreign_changed = False
         self._last_wanted = 0.0
+        self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def result(self, job_id: str, *, own: bool, timeout_s: float) -> JobResult:
@@ -81,12 +82,12 @@ class Replies:
                 self._end(job_id, waited)
 
     async def close(self) -> None:
-        """End both tasks; whoever still waits is cancelled."""
+        """End both tasks; whoever still waits is told."""
+        self._closed = True  # a client in the middle of connecting has been seen to swallow a cancellation
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
-        for waited in self._waited.values():
-            waited.future.cancel()
+        self._give_up(FleetError("this fleet was closed while it was waited for"))
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, job_id: str, *, own: bool) -> _Waited:
@@ -114,7 +115,8 @@ class Replies:
 
     @property
     def _wanted(self) -> bool:
-        return bool(self._waited) or time.monotonic() - self._last_wanted < _LINGER_S
+        lately = time.monotonic() - self._last_wanted < _LINGER_S
+        return not self._closed and (bool(self._waited) or lately)
 
     def _work(self) -> None:
         if not self._tasks or any(task.done() for task in self._tasks):

@@ -1,0 +1,116 @@
+"""A worker in twenty lines: takes from the real lanes, ends jobs in the shapes of Celery's result backend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+import redis.asyncio
+
+from producer_sdk.contract import ErrorCode, Job, JobError, JobResult
+from producer_sdk.contract.envelope import read_job, unpack
+from producer_sdk.lanes import Delivery, Finished, Lanes
+from tests.servers import Valkey
+
+Answer = Callable[[Job], JobResult]
+
+
+def echo(job: Job) -> JobResult:
+    """Answers with what it was asked; "fail", "reject" do as they say."""
+    asked = job.messages[-1].text
+    if asked == "fail":
+        return JobResult.ended(
+            job.job_id, JobError.of(ErrorCode.PROVIDER_UNAVAILABLE, "every provider was down")
+        )
+    if asked == "reject":
+        return JobResult.ended(job.job_id, JobError.of(ErrorCode.POLICY_DENIED, "not for this tenant"))
+    return JobResult(job_id=job.job_id, status="succeeded", text=f"echo: {asked}")
+
+
+def success_meta(result: JobResult) -> bytes:
+    """An answered job, rejections included."""
+    meta = {"status": "SUCCESS", "result": result.model_dump(mode="json"), "traceback": None, "children": []}
+    return json.dumps(
+        meta | {"date_done": "2026-11-23T12:00:00+00:00", "task_id": str(result.job_id)}
+    ).encode()
+
+
+def failure_meta(result: JobResult) -> bytes:
+    """With raises=True: Celery's exception, our result beside it."""
+    exception = {"exc_type": "JobEndedError", "exc_message": ["why"], "exc_module": "worker.app"}
+    meta = {"status": "FAILURE", "result": exception, "fairlane": result.model_dump(mode="json")}
+    return json.dumps(meta | {"traceback": "…", "children": [], "task_id": str(result.job_id)}).encode()
+
+
+def ended(delivery: Delivery, answer: Answer) -> bytes:
+    """The result of one delivery."""
+    if delivery.stop:
+        code = ErrorCode.EXPIRED if delivery.stop == "expired" else ErrorCode.CANCELLED
+        return success_meta(
+            JobResult.ended(uuid.UUID(delivery.job_id), JobError.of(code, f"it was {delivery.stop}"))
+        )
+    return success_meta(answer(read_job(unpack(delivery.message))))
+
+
+class FakeWorker:
+    """Works in a thread with a loop of its own until it is stopped."""
+
+    def __init__(self, server: Valkey, namespace: str, answer: Answer) -> None:
+        self.done: list[str] = []
+        self._server = server
+        self._namespace = namespace
+        self._answer = answer
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._work()))
+
+    def start(self) -> None:
+        """Begin to take."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._stopped.set()
+        self._thread.join(10)
+
+    async def _work(self) -> None:
+        async with redis.asyncio.Redis.from_url(self._server.redis_url) as client:
+            lanes = Lanes(client, namespace=self._namespace)
+            while not self._stopped.is_set():
+                try:
+                    await self._turn(lanes)
+                except redis.RedisError:  # the test has killed the broker
+                    await asyncio.sleep(0.05)
+
+    async def _turn(self, lanes: Lanes) -> None:
+        await lanes.set_caps({}, default=10_000)
+        reply = await lanes.take(64, worker="fake", lease_ms=30_000, op_id=uuid.uuid4().hex)
+        items = [
+            Finished(
+                one.tag,
+                ended(one, self._answer),
+                ttl_s=60,
+                reply_to=unpack(one.message).header.reply_to,
+            )
+            for one in reply.deliveries
+        ]
+        if items:
+            await lanes.finish(items)
+            self.done += [one.job_id for one in reply.deliveries]
+        else:
+            await asyncio.sleep(0.005)
+
+
+@contextmanager
+def working(server: Valkey, namespace: str, answer: Answer = echo) -> Iterator[FakeWorker]:
+    """A worker for the length of a test."""
+    worker = FakeWorker(server, namespace, answer)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
