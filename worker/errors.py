@@ -9,6 +9,7 @@ WorkerError
 │   ├── HandBack         the job goes back to its lane, uncounted, after `.delay_ms`
 │   └── RetryLater       the job is retried after `.delay_ms`, as a Celery retry: the tenant's retry budget pays
 ├── LedgerUnavailable    the database did not answer: nothing may be called or acked
+├── LedgerRefused        the database refuses one row for what is in it: that job ends as `internal`
 ├── BudgetUnavailable    Redis did not answer for the windows of a budget: nothing may be called
 ├── JournalRefused       an attempt admitted by old counters, or voided by the reaper: reserve anew
 └── ProviderError        one attempt failed; fallback decides what follows
@@ -39,6 +40,10 @@ class FleetDown(WorkerError):
 
 class LedgerUnavailable(WorkerError):
     """The ledger's database did not answer in time."""
+
+
+class LedgerRefused(WorkerError):
+    """The database refuses one row, whatever is tried: a defect, or content that no column takes."""
 
 
 class BudgetUnavailable(WorkerError):

@@ -1,88 +1,170 @@
-"""Ledger: the typed face of the database. Every method is one operation of the writer's thread."""
+"""Ledger: the typed face of the database. Every awaited method is one operation of the writer's thread."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from producer_sdk.contract import Crossing, JobResult, Straight
-from worker.job_run import Answer, Attempt, JobRun
-from worker.ledger.records import KnownJob, OpenAttempt, RebuildSums, SettledAttempt, Settlement
+from sqlalchemy import Connection
 
-__all__ = ["KnownJob", "Ledger", "OpenAttempt", "RebuildSums", "SettledAttempt", "Settlement"]
+from producer_sdk.contract import Crossing, JobResult, Straight
+from worker.errors import LedgerUnavailable
+from worker.job_run import Answer, Attempt, JobRun, utc_now
+from worker.ledger import migrations, queries, reads
+from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Settle
+from worker.ledger.database import FAILURES, open_engine, told
+from worker.ledger.operations import Statement
+from worker.ledger.purge import JOBS_A_PAGE, purge_page
+from worker.ledger.queries import DIMENSIONS, AttemptLine, Dimension, Span, Totals, UsageRow
+from worker.ledger.rebuild import rebuild_sums
+from worker.ledger.records import KnownJob, OpenAttempt, RebuildSums, SettledAttempt, Settlement
+from worker.ledger.rows import attempt_row, hit_values, job_row
+from worker.ledger.writer import Writer
+
+__all__ = [
+    "DIMENSIONS",
+    "AttemptLine",
+    "Dimension",
+    "KnownJob",
+    "Ledger",
+    "OpenAttempt",
+    "RebuildSums",
+    "SettledAttempt",
+    "Settlement",
+    "Span",
+    "Totals",
+    "UsageRow",
+]
+
+MIGRATE_TIMEOUT_S = 60.0
+MOST_PURGE_PAGES = 1000
+T = TypeVar("T")
 
 
 class Ledger:
-    """Every awaited method raises LedgerUnavailable when the database does not answer within `timeout_s`."""
+    """Every awaited method raises LedgerUnavailable when the database does not answer within `timeout_s`.
+
+    Then it is not known whether the change was made: each may be asked for again. LedgerRefused: it never will be.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = 10.0, crossing: Crossing | None = None) -> None:
         self._url = url
-        self._timeout_s = timeout_s
-        self._crossing = crossing or Straight()
+        engine = open_engine(url, timeout_s=timeout_s)
+        self._writer = Writer(engine, timeout_s=timeout_s, crossing=crossing or Straight())
 
     def migrate(self) -> None:
-        """Bring the tables up to date; any number of processes may do so at once. Blocks."""
-        raise NotImplementedError
+        """Bring the tables up to date; any number of processes may do so at once. Blocks.
+
+        Raises LedgerUnavailable.
+        """
+        engine = open_engine(self._url, timeout_s=MIGRATE_TIMEOUT_S)
+        try:
+            migrations.upgrade(engine)
+        except FAILURES as error:
+            raise LedgerUnavailable(f"the ledger's tables cannot be made: {told(error)}") from error
+        finally:
+            engine.dispose()
 
     def start(self) -> None:
-        """Start the writer."""
-        raise NotImplementedError
+        """Start the writer. The database is first asked when something is."""
+        self._writer.start()
 
     async def close(self) -> None:
         """Write what waits, then end the writer."""
-        raise NotImplementedError
+        await self._writer.close()
 
     async def look_up(self, job_id: UUID) -> KnownJob:
         """What earlier deliveries of a job have left."""
-        raise NotImplementedError
+        return cast("KnownJob", await self._writer.do(reads.LookUp(job_id)))
 
     async def journal(self, attempt: Attempt, *, worst_pico: int) -> None:
-        """Commit the attempt as in flight, before its call. Raises JournalRefused."""
-        raise NotImplementedError
+        """Commit the attempt as in flight, before its call, and its job's message. Raises JournalRefused."""
+        job = job_row(attempt.job_run, now=utc_now())
+        await self._change(Journal(attempt_row(attempt, worst_pico=worst_pico), job))
 
     async def settle(
         self, attempt: Attempt, settlement: Settlement, *, final: JobResult | None = None
     ) -> JobResult | None:
-        """Settle an attempt once; with `final`, also end its job once. Returns the job's standing result."""
-        raise NotImplementedError
+        """Settle an attempt once, with its usage row; with `final`, also end its job, once.
+
+        Returns the job's standing result, if `final` was given: it is the first one's.
+        """
+        now = utc_now()
+        row = attempt_row(attempt, worst_pico=attempt.call.highest_pico)
+        change = Settle(row, settlement, job_row(attempt.job_run, now=now), now, final)
+        return cast("JobResult | None", await self._change(change))
 
     async def finish(self, job_run: JobRun, result: JobResult, *, answer: Answer | None = None) -> JobResult:
-        """End a job once; returns the result that stands."""
-        raise NotImplementedError
+        """End a job once; returns the result that stands. An answer from a cache gets its usage row with it."""
+        now = utc_now()
+        is_hit = answer is not None and answer.cache in ("exact", "semantic", "coalesced")
+        hit = hit_values(job_run, answer, now=now) if answer is not None and is_hit else None
+        return cast("JobResult", await self._change(Finish(job_row(job_run, now=now), result, now, hit)))
 
     async def mirrored(self, settled: Mapping[UUID, tuple[int, int]]) -> None:
-        """Redis has these amounts: attempt id to (epoch, pico-dollars)."""
-        raise NotImplementedError
+        """Redis' books hold these amounts: attempt id to (epoch, pico-dollars). What has changed since is left."""
+        if settled:
+            await self._change(Mirror(dict(settled)))
 
     async def in_flight(self, *, limit: int = 500, after: UUID | None = None) -> list[OpenAttempt]:
         """Attempts that have not ended, oldest first."""
-        raise NotImplementedError
+        return await self._ask(reads.in_flight(limit=limit, after=after))
 
     async def unmirrored(self, *, limit: int = 500, after: UUID | None = None) -> list[SettledAttempt]:
         """Settled attempts that Redis has not confirmed, oldest first."""
-        raise NotImplementedError
+        return await self._ask(reads.unmirrored(limit=limit, after=after))
 
     async def mark_uncertain(self, ids: Sequence[UUID]) -> list[SettledAttempt]:
-        """Settle attempts in flight as uncertain; returns those of `ids` that are uncertain now."""
-        raise NotImplementedError
+        """Settle attempts in flight at their worst case; returns those of `ids` that are uncertain now."""
+        return cast("list[SettledAttempt]", await self._change(MarkUncertain(list(ids), utc_now())))
 
     async def known(self, ids: Sequence[UUID]) -> dict[UUID, str]:
         """The states of those attempts that have a row."""
-        raise NotImplementedError
+        return await self._ask(reads.known(ids))
 
     async def void(self, ids: Sequence[UUID]) -> list[UUID]:
-        """Refuse these attempts' journal rows for ever; returns those that are void now."""
-        raise NotImplementedError
+        """Refuse the journal rows of attempts that have none, for ever; returns those that are void now."""
+        return cast("list[UUID]", await self._change(MakeVoid(list(ids), utc_now())))
 
     async def epoch(self) -> int:
         """The epoch in force."""
-        raise NotImplementedError
+        return await self._ask(reads.epoch)
 
     async def rebuild_sums(self, *, since: datetime, above: int = 0) -> RebuildSums:
-        """Raise the epoch over its own and `above`, and count every window anew."""
-        raise NotImplementedError
+        """Raise the epoch over its own and `above`, and count what every window has spent and holds."""
+        return await self._ask(rebuild_sums(since=since, above=above), writes=True)
 
     async def purge_content(self, *, finished_before: datetime) -> int:
-        """Forget requests and answers of jobs that ended before; returns how many jobs."""
-        raise NotImplementedError
+        """Forget requests and answers of jobs that ended before, in bounded pages; returns of how many jobs."""
+        purged = 0
+        for _ in range(MOST_PURGE_PAGES):
+            page = purge_page(finished_before=finished_before, now=utc_now())
+            found = await self._ask(page, writes=True)
+            purged += found
+            if found < JOBS_A_PAGE:
+                break
+        return purged
+
+    async def usage(self, by: Sequence[Dimension] = (), *, span: Span | None = None) -> list[UsageRow]:
+        """Usage in groups of these dimensions, the dearest first; without any, one row."""
+        return await self._ask(queries.usage(by, span or Span()))
+
+    async def attempt_lines(self, *, span: Span | None = None, limit: int = 100_000) -> list[AttemptLine]:
+        """The ledger's rows of attempts, to hold against a provider's books."""
+        return await self._ask(queries.attempt_lines(span or Span(), limit=limit))
+
+    async def books(self) -> Totals:
+        """The ledger in one look."""
+        return await self._ask(queries.totals)
+
+    async def is_current(self) -> bool:
+        """Whether the tables are of this version."""
+        return await self._ask(migrations.is_current)
+
+    async def _change(self, change: Change) -> Any:
+        return await self._writer.do(change)
+
+    async def _ask(self, run: Callable[[Connection], T], *, writes: bool = False) -> T:
+        return cast("T", await self._writer.do(Statement(run, writes=writes)))

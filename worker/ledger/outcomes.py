@@ -1,0 +1,122 @@
+"""What an attempt's end means for the books, and a job's end for its producer. Pure, but for the job's own notes."""
+
+from __future__ import annotations
+
+from producer_sdk.contract import (
+    AttemptSummary,
+    ErrorCode,
+    JobError,
+    JobResult,
+    Usage,
+    to_pico,
+    to_usd,
+)
+from worker.errors import ProviderError
+from worker.job_run import Answer, Attempt
+from worker.ledger.records import Settlement
+
+# These forbid another attempt; they do not say that the earlier ones have failed.
+FORBIDS_ANOTHER = frozenset(
+    {
+        ErrorCode.DEADLINE_EXCEEDED,
+        ErrorCode.EXPIRED,
+        ErrorCode.COST_LIMIT,
+        ErrorCode.BUDGET_EXCEEDED,
+        ErrorCode.RETRY_CAP,
+        ErrorCode.RUN_CAP,
+        ErrorCode.LOOP_DETECTED,
+    }
+)
+
+
+def end_of(error: JobError, *, unresolved_attempts: int) -> JobError:
+    """How the job ends: `uncertain` when another attempt is forbidden and an earlier one may have been answered."""
+    if not unresolved_attempts or error.code not in FORBIDS_ANOTHER:
+        return error
+    return JobError.of(
+        ErrorCode.UNCERTAIN,
+        f"{unresolved_attempts} attempt{'s' if unresolved_attempts > 1 else ''} of this job may have been answered and "
+        f"billed before a worker was lost, and there can be no other ({error.code}: {error.message}): check the "
+        "effect, then submit it anew if it is needed",
+        reason=str(error.code),
+    )
+
+
+def answer_of(result: JobResult) -> Answer:
+    """The answer that stands for a final row."""
+    return Answer(
+        text=result.text,
+        usage=result.usage,
+        model=result.model or "",
+        provider=result.provider or "",
+        deployment=result.deployment or "",
+        cost_pico=to_pico(result.cost_usd),
+        latency_ms=result.latency_ms,
+        tool_calls=tuple(result.tool_calls),
+        citations=tuple(result.citations),
+        cache=result.cache,
+        saved_pico=to_pico(result.saved_usd),
+        standing=result,
+    )
+
+
+def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
+    """An answer whose tokens nobody told is `uncertain`: it costs the worst case, which is a bound and no guess."""
+    worst = attempt.call.highest_pico
+    is_counted = answer.usage != Usage()
+    cost = answer.cost_pico if is_counted else worst
+    return Settlement(
+        state="settled" if is_counted else "uncertain",
+        cost_pico=cost,
+        usage=answer.usage,
+        model=answer.model,
+        latency_ms=answer.latency_ms,
+        error_code=None if is_counted else "usage_unknown",
+        saved_pico=answer.saved_pico,
+        over_reserved=cost > worst,
+    )
+
+
+def of_failure(attempt: Attempt, error: ProviderError, *, latency_ms: int) -> Settlement:
+    """A failed attempt costs what the provider bills for it; where nobody knows, the worst case."""
+    if not attempt.sent:
+        return Settlement("void", 0, latency_ms=latency_ms, error_code=str(error.kind))
+    worst, usage = attempt.call.highest_pico, error.usage
+    is_priced = error.billed == "no" or (error.billed == "yes" and usage is not None)
+    cost = 0 if error.billed == "no" else attempt.call.card.cost(usage) if usage and is_priced else worst
+    return Settlement(
+        state="failed" if is_priced else "uncertain",
+        cost_pico=cost,
+        usage=usage or Usage(),
+        latency_ms=latency_ms,
+        error_code=str(error.kind),
+        over_reserved=cost > worst,
+    )
+
+
+def of_interruption(attempt: Attempt, why: BaseException, *, latency_ms: int) -> Settlement:
+    """A call that was cut off may have been billed; one that was never sent costs nothing."""
+    code = "cancelled" if isinstance(why, Exception) is False else type(why).__name__
+    if not attempt.sent:
+        return Settlement("void", 0, latency_ms=latency_ms, error_code=code)
+    return Settlement("uncertain", attempt.call.highest_pico, latency_ms=latency_ms, error_code=code)
+
+
+def note(attempt: Attempt, settlement: Settlement) -> None:
+    """Put the attempt on its job's list and bill."""
+    deployment, job_run = attempt.call.deployment, attempt.job_run
+    job_run.spent_pico += settlement.cost_pico
+    job_run.attempts.append(
+        AttemptSummary(
+            attempt_id=attempt.id,
+            number=attempt.number,
+            provider=deployment.provider.name,
+            deployment=deployment.name,
+            model=settlement.model or deployment.model,
+            status=settlement.state,
+            error=settlement.error_code,
+            latency_ms=settlement.latency_ms or 0,
+            cost_usd=to_usd(settlement.cost_pico),
+            usage=settlement.usage,
+        )
+    )

@@ -1,0 +1,96 @@
+"""What workers and the reaper read: a job's past, and the attempts that Redis must still be told of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select
+
+from producer_sdk.contract import JobResult
+from worker.ledger.columns import exact_sum, joined
+from worker.ledger.records import KnownJob, OpenAttempt, SettledAttempt
+from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_UNMIRRORED, JOBS
+
+UNRESOLVED = frozenset({"in_flight", "uncertain"})
+
+
+@dataclass
+class LookUp:
+    """What earlier deliveries of a job have left."""
+
+    job_id: UUID
+    writes: ClassVar[bool] = False
+    group: ClassVar[str] = "look-ups"
+
+    def together(self, connection: Connection, look_ups: Sequence[LookUp]) -> list[KnownJob]:
+        """Look all of them up with two statements."""
+        ids = list({look_up.job_id for look_up in look_ups})
+        finals = connection.execute(
+            select(JOBS.c.job_id, JOBS.c.result).where(JOBS.c.job_id.in_(ids), JOBS.c.status.is_not(None))
+        )
+        result_of = dict(finals.tuples().all())
+        counted = connection.execute(
+            select(ATTEMPTS.c.job_id, ATTEMPTS.c.state, func.count(), *exact_sum(ATTEMPTS.c.cost_pico))
+            .where(ATTEMPTS.c.job_id.in_(ids), ATTEMPTS.c.state != "void")
+            .group_by(ATTEMPTS.c.job_id, ATTEMPTS.c.state)
+        )
+        past: dict[UUID, list[Any]] = {}
+        for job_id, *rest in counted:
+            past.setdefault(job_id, []).append(rest)
+        return [_known(result_of.get(it.job_id), past.get(it.job_id, [])) for it in look_ups]
+
+
+def _known(result: str | None, past: Sequence[Any]) -> KnownJob:
+    return KnownJob(
+        final=JobResult.model_validate_json(result) if result else None,
+        unresolved=sum(count for state, count, _high, _low in past if state in UNRESOLVED),
+        attempts=sum(count for _state, count, _high, _low in past),
+        spent_pico=sum(joined(high, low) for _state, _count, high, low in past),
+    )
+
+
+OPEN_COLUMNS = (
+    ATTEMPTS.c.id,
+    ATTEMPTS.c.tenant,
+    ATTEMPTS.c.tag,
+    ATTEMPTS.c.worst_pico,
+    ATTEMPTS.c.windows,
+    ATTEMPTS.c.created_at,
+)
+
+
+def in_flight(*, limit: int, after: UUID | None) -> Callable[[Connection], list[OpenAttempt]]:
+    """Attempts that have not ended, oldest first."""
+    statement = select(*OPEN_COLUMNS).where(IS_IN_FLIGHT).order_by(ATTEMPTS.c.id).limit(limit)
+    if after is not None:
+        statement = statement.where(ATTEMPTS.c.id > after)
+    return lambda connection: [OpenAttempt(*row) for row in connection.execute(statement)]
+
+
+def unmirrored(*, limit: int, after: UUID | None) -> Callable[[Connection], list[SettledAttempt]]:
+    """Settled attempts whose amount Redis has not confirmed, oldest first."""
+    columns = (ATTEMPTS.c.id, ATTEMPTS.c.cost_pico, ATTEMPTS.c.windows, ATTEMPTS.c.settled_at)
+    statement = select(*columns).where(IS_UNMIRRORED).order_by(ATTEMPTS.c.id).limit(limit)
+    if after is not None:
+        statement = statement.where(ATTEMPTS.c.id > after)
+    return lambda connection: [SettledAttempt(*row) for row in connection.execute(statement)]
+
+
+def known(ids: Sequence[UUID]) -> Callable[[Connection], dict[UUID, str]]:
+    """The states of those attempts that have a row."""
+    statement = select(ATTEMPTS.c.id, ATTEMPTS.c.state).where(ATTEMPTS.c.id.in_(ids))
+    return lambda connection: dict(connection.execute(statement).tuples().all())
+
+
+def epoch(connection: Connection) -> int:
+    """The epoch in force."""
+    return int(connection.execute(select(EPOCH.c.epoch)).scalar_one())
+
+
+def lowest_id(since: datetime) -> UUID:
+    """No attempt that was made at `since` or later has a smaller id: a range of ids is a range of time."""
+    return UUID(int=int(since.astimezone(UTC).timestamp() * 1000) << 80)

@@ -1,0 +1,73 @@
+"""Counts every window anew under a higher epoch, in one transaction that no journal row can slip past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Text, Uuid, cast, literal, null, select, union_all, update
+
+from worker.ledger.columns import GIGA, exact_sum, joined
+from worker.ledger.reads import lowest_id
+from worker.ledger.records import OpenAttempt, RebuildSums
+from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_UNMIRRORED
+
+
+def rebuild_sums(*, since: datetime, above: int) -> Callable[[Connection], RebuildSums]:
+    """What attempts made since then have spent, and what those in flight hold."""
+
+    def rebuild(connection: Connection) -> RebuildSums:
+        # First the lock: whoever was journalling has committed, whoever comes later finds another epoch.
+        current = connection.execute(select(EPOCH.c.epoch).with_for_update()).scalar_one()
+        epoch = max(int(current), above) + 1
+        connection.execute(update(EPOCH).values(epoch=epoch))
+        # Then the marks, then the sums: what is settled between the two is counted and stays unmarked, so that
+        # Redis is told twice. The other way round it would be marked and not counted.
+        connection.execute(update(ATTEMPTS).where(IS_UNMIRRORED).values(mirrored_epoch=epoch))
+        return _counted(epoch, connection.execute(_sums(since)))
+
+    return rebuild
+
+
+def _sums(since: datetime) -> Any:
+    """One statement, so one snapshot: an attempt is either in flight in it or settled, never neither."""
+    open_rows = select(
+        ATTEMPTS.c.id,
+        ATTEMPTS.c.tenant,
+        ATTEMPTS.c.tag,
+        ATTEMPTS.c.windows,
+        (ATTEMPTS.c.worst_pico // GIGA).label("high"),
+        (ATTEMPTS.c.worst_pico % GIGA).label("low"),
+        ATTEMPTS.c.created_at,
+    ).where(IS_IN_FLIGHT, ATTEMPTS.c.windows != ())
+    nothing = cast(null(), Text)
+    settled = (
+        select(
+            cast(null(), Uuid),
+            nothing,
+            nothing,
+            ATTEMPTS.c.windows,
+            *exact_sum(ATTEMPTS.c.cost_pico),
+            literal(since, ATTEMPTS.c.created_at.type),
+        )
+        .where(
+            ATTEMPTS.c.state.in_(("settled", "failed", "uncertain")),
+            ATTEMPTS.c.id >= lowest_id(since),
+            ATTEMPTS.c.windows != (),
+        )
+        .group_by(ATTEMPTS.c.windows)
+    )
+    return union_all(open_rows, settled)
+
+
+def _counted(epoch: int, rows: Any) -> RebuildSums:
+    sums = RebuildSums(epoch, {}, [])
+    for attempt_id, tenant, tag, windows, high, low, created_at in rows:
+        amount = joined(high, low)
+        if attempt_id is not None:
+            sums.holds.append(OpenAttempt(attempt_id, tenant, tag, amount, windows, created_at))
+            continue
+        for window in windows:
+            sums.settled[window] = sums.settled.get(window, 0) + amount
+    return sums

@@ -1,0 +1,111 @@
+"""The four tables. `migrations/` makes them; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+
+from worker.ledger.columns import Names, Usd, UtcTime
+
+METADATA = MetaData()
+
+# The seed's columns by the seed's names, then ours. One row for each attempt that was sent, one for each cache hit.
+# In PostgreSQL it is partitioned by the month of created_at, which is a part of the id: the id stays unique.
+EVENTS = Table(
+    "llm_usage_events",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("feature_name", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("cost_usd", Usd, nullable=False),
+    Column("latency_ms", Integer),
+    Column("created_at", UtcTime, primary_key=True, server_default=func.now()),
+    Column("job_id", Uuid),
+    Column("attempt", Integer),
+    Column("provider", Text),
+    Column("deployment", Text),
+    Column("task", Text),
+    Column("run_id", Text),
+    Column("prompt_version", Text),
+    Column("status", Text),
+    Column("cache", Text),
+    Column("cache_read_tokens", Integer, nullable=False, server_default="0"),
+    Column("cache_write_tokens", Integer, nullable=False, server_default="0"),
+    Column("reasoning_tokens", Integer, nullable=False, server_default="0"),
+    Column("saved_usd", Usd, nullable=False, server_default=text("'0.000000000000'")),
+    Column("rate_card_id", Text),
+    Column("routing_version", Text),
+    Column("error_code", Text),
+    Column("windows", Names),
+    Index("llm_usage_events_by_tenant", "tenant_id", "created_at"),
+    Index("llm_usage_events_by_job", "job_id"),
+    sqlite_with_rowid=False,
+)
+
+# The journal. `origin` is what the ledger row will say of the call, whoever settles it. `mirrored_epoch`: the books in
+# Redis of this epoch hold `cost_pico`; NULL: they may not yet.
+ATTEMPTS = Table(
+    "llm_attempts",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("job_id", Uuid),
+    Column("tenant", Text),
+    Column("tag", Text),
+    Column("state", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("worst_pico", BigInteger, nullable=False),
+    Column("cost_pico", BigInteger, nullable=False),
+    Column("windows", Names, nullable=False),
+    Column("mirrored_epoch", BigInteger),
+    Column("over_reserved", Boolean, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("settled_at", UtcTime),
+    Column("origin", Text),
+    Index("llm_attempts_by_job", "job_id"),
+    sqlite_with_rowid=False,
+)
+# Written out, for a partial index is only used where the statement says the same words.
+IS_IN_FLIGHT = text("state = 'in_flight'")
+IS_UNMIRRORED = text("mirrored_epoch IS NULL AND state <> 'in_flight'")
+for name, condition in (("in_flight", IS_IN_FLIGHT), ("unmirrored", IS_UNMIRRORED)):
+    Index(f"llm_attempts_{name}", ATTEMPTS.c.id, sqlite_where=condition, postgresql_where=condition)
+
+# One row a job. `message` as it came and `result` as it ended are content: `purged_at` says when it was forgotten.
+JOBS = Table(
+    "llm_jobs",
+    METADATA,
+    Column("job_id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("message", LargeBinary),
+    Column("status", Text),
+    Column("result", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    Column("purged_at", UtcTime),
+)
+IS_KEPT = text("finished_at IS NOT NULL AND purged_at IS NULL")
+Index("llm_jobs_kept", JOBS.c.finished_at, sqlite_where=IS_KEPT, postgresql_where=IS_KEPT)
+
+# One row: the epoch of the books in Redis. Whoever journals shares its lock, a rebuild takes it alone.
+EPOCH = Table(
+    "llm_epoch",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+)
