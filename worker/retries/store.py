@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,18 @@ class RetryBudget:
     """One token bucket a tenant: first attempts deposit, retries take, a floor refills by time."""
 
     def __init__(
-        self, redis: redis.asyncio.Redis, *, namespace: str = "fairlane", crossing: Crossing | None = None
+        self,
+        redis: redis.asyncio.Redis,
+        *,
+        namespace: str = "fairlane",
+        crossing: Crossing | None = None,
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
+        """`now_ms` replaces the server's clock, in tests only."""
         self._redis = redis
         self._namespace = namespace
         self._crossing = crossing or Straight()
+        self._now_ms = now_ms
         self._count = redis.register_script((Path(__file__).parent / "count.lua").read_text())
 
     async def begin(
@@ -69,7 +77,17 @@ class RetryBudget:
     async def _counted(
         self, keys: list[str], floor_per_min: int, job_id: str, *, is_retry: bool
     ) -> RetryGrant:
-        args: list[str | int] = [floor_per_min, job_id, int(is_retry), DEPOSIT, CAP, WINDOW_MS, OPERATION_MS]
+        now = self._now_ms() if self._now_ms else ""
+        args: list[str | int] = [
+            floor_per_min,
+            job_id,
+            int(is_retry),
+            DEPOSIT,
+            CAP,
+            WINDOW_MS,
+            OPERATION_MS,
+            now,
+        ]
 
         async def count() -> Any:
             return await self._count(keys=keys, args=args)

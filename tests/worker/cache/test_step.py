@@ -1,0 +1,143 @@
+"""The exact cache on a real Valkey: when it answers, what a hit costs and saves, and who never shares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import redis.asyncio
+
+from producer_sdk.contract import Citation, Finding, GenerationParams, Message, Tool, ToolCall, Usage
+from tests.servers import Valkey
+from tests.worker.job_runs import Rest, answer_of, job_of, routing_of, run_of
+from worker.cache.rules import cache_key
+from worker.cache.step import AnswerFromCache
+from worker.cache.store import MAX_BYTES, ExactCache, KeptAnswer
+from worker.errors import JobStopped
+from worker.routing_file import TaskRule, Tenant, Tier
+
+ROUTING = routing_of(
+    tasks={
+        "ask": TaskRule("ask", "small", cache_ttl_s=60),
+        "other": TaskRule("other", "small", cache_ttl_s=60),
+    },
+    tenants={"acme": Tenant("acme", Tier("free")), "globex": Tenant("globex", Tier("free"))},
+)
+
+
+@pytest.fixture
+def step(client: redis.asyncio.Redis, namespace: str) -> AnswerFromCache:
+    return AnswerFromCache(ExactCache(client, namespace=namespace))
+
+
+def asking(text: str = "hello", *, run: dict | None = None, **fields):
+    return run_of(job_of(text, **fields), routing=ROUTING, **(run or {}))
+
+
+async def test_the_same_question_is_answered_without_a_call_and_says_what_it_saved(step: AnswerFromCache):
+    citation = Citation(document_id="d1", quote="yes", start=0, end=3)
+    rest = Rest(answer_of("yes", cost_pico=500, citations=(citation,)))
+    first = await step.run(asking(), rest)
+    again = await step.run(asking(), rest)
+    assert (first.cache, len(rest.saw)) == ("none", 1)
+    assert (again.text, again.citations, again.model) == ("yes", (citation,), "s")
+    assert (again.cache, again.cost_pico, again.saved_pico, again.usage) == ("exact", 0, 500, Usage())
+    assert again.standing is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        asking("hello!"),
+        asking(task="other"),
+        asking(tenant="globex"),
+        asking(prompt_version="2"),
+        asking(params=GenerationParams(temperature=1)),
+        asking(params=GenerationParams(stop=["x"])),
+        asking(run={"aliases": ("large",)}),
+        asking(run={"max_output_tokens": 7}),
+        asking(run={"messages": (Message(role="system", content="hello"),)}),
+    ],
+)
+async def test_another_question_tenant_task_alias_version_or_parameter_is_not_answered(step, other):
+    rest = Rest()
+    await step.run(asking(), rest)
+    assert cache_key(other) != cache_key(asking())
+    assert (await step.run(other, rest)).cache == "none"
+
+
+def test_who_asks_and_when_is_not_part_of_the_question():
+    assert cache_key(asking(run_id="r", metadata={"a": "b"}, lane="batch")) == cache_key(asking())
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        run_of(job_of()),  # its task keeps nothing
+        asking(run={"findings": [Finding(rule="override", where="documents[0]", action="flagged")]}),
+        asking(params=GenerationParams(tools=[Tool(name="delete_account")])),
+    ],
+)
+async def test_what_must_not_be_kept_is_always_asked_anew(step: AnswerFromCache, run):
+    rest = Rest()
+    for _ in range(2):
+        assert (await step.run(run, rest)).cache == "none"
+    assert len(rest.saw) == 2
+
+
+async def test_a_remark_on_the_prompts_layout_does_not_forbid_the_cache(step: AnswerFromCache):
+    run = asking(run={"findings": [Finding(rule="cache_layout", where="messages", action="flagged")]})
+    await step.run(run, Rest())
+    assert (await step.run(run, Rest())).cache == "exact"
+
+
+async def test_answers_with_tool_calls_and_failures_are_not_kept(step: AnswerFromCache):
+    calling = answer_of(tool_calls=(ToolCall(id="1", name="f"),))
+    await step.run(asking(), Rest(calling))
+    with pytest.raises(JobStopped):
+        await step.run(asking(), Rest(JobStopped.of("internal", "no")))
+    assert (await step.run(asking(), Rest())).cache == "none"
+
+
+async def test_an_answer_read_from_the_providers_cache_is_kept_too(step: AnswerFromCache):
+    await step.run(asking(), Rest(answer_of(cache="provider")))
+    assert (await step.run(asking(), Rest())).cache == "exact"
+
+
+async def test_an_answer_goes_when_its_time_is_up(step: AnswerFromCache, client, namespace: str):
+    await step.run(asking(), Rest())
+    (key,) = [key async for key in client.scan_iter(f"{namespace}:*")]
+    assert 55 < await client.ttl(key) <= 60
+
+
+async def test_a_damaged_kept_answer_is_made_anew(step: AnswerFromCache, client, namespace: str):
+    await step.run(asking(), Rest())
+    (key,) = [key async for key in client.scan_iter(f"{namespace}:*")]
+    await client.set(key, b'{"text": 1')
+    assert (await step.run(asking(), Rest())).cache == "none"
+    assert (await step.run(asking(), Rest())).cache == "exact"
+
+
+async def test_a_very_long_answer_is_given_and_not_kept(step: AnswerFromCache):
+    rest = Rest(answer_of("x" * MAX_BYTES))
+    for _ in range(2):
+        assert (await step.run(asking(), rest)).cache == "none"
+
+
+async def test_a_large_question_has_the_same_key_off_the_loop(step: AnswerFromCache):
+    await step.run(asking("x" * 200_000, run={"message": b"x" * 200_000}), Rest())
+    assert (await step.run(asking("x" * 200_000), Rest())).cache == "exact"
+
+
+async def test_a_paid_answer_is_not_lost_when_the_broker_goes_away(own_valkey: Valkey, namespace: str):
+    client = redis.asyncio.Redis.from_url(own_valkey.redis_url, retry=None)
+    cache = ExactCache(client, namespace=namespace)
+    own_valkey.kill()
+    await cache.put("k", KeptAnswer.of(answer_of()), ttl_s=5)
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await cache.get("k")
+    await client.aclose()
+
+
+def test_a_standing_result_is_not_kept_with_the_answer():
+    assert "standing" not in KeptAnswer.of(replace(answer_of(), saved_pico=3)).model_dump()

@@ -1,0 +1,174 @@
+"""The plan: a pure function, an order drawn by weight, a bound on tokens, and a reason for all that is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer_sdk.contract import ErrorCode, GenerationParams, Message, Tool, uuid7
+from tests.worker.job_runs import CLOUD, card, deployment, job_of, routing_of, run_of
+from worker.routing import rules
+from worker.routing_file import TaskRule
+
+CARDS = {"local/s": card(10), "local/l": card(1000), "cloud/c": card(50)}
+POOL = (deployment("s", weight=6), deployment("l", weight=3), deployment("c", provider=CLOUD, weight=1))
+
+
+def planned(job_run, **changes):
+    whole = {"cards": CARDS, "missing": {}, "input_bound": rules.highest_input_tokens(job_run)}
+    return rules.plan(job_run, **{**whole, **changes})
+
+
+def names(found: rules.Planned) -> list[str]:
+    return [call.deployment.name for call in found.plan.calls]
+
+
+def test_aliases_come_in_order_each_call_with_its_highest_cost():
+    found = planned(run_of(), input_bound=200)
+    assert names(found) == ["local/s", "local/l"]
+    assert [call.alias for call in found.plan.calls] == ["small", "large"]
+    assert [call.highest_pico for call in found.plan.calls] == [300 * 10, 300 * 1000]
+    assert (found.plan.left_out, found.error) == ((), None)
+
+
+def test_a_deployment_of_two_aliases_is_tried_once():
+    routing = routing_of(aliases={"small": (deployment("s"),), "large": (deployment("s"), deployment("l"))})
+    assert sorted(names(planned(run_of(routing=routing)))) == ["local/l", "local/s"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"missing": {"local/s": "no CLOUD_API_KEY"}}, "no CLOUD_API_KEY"),
+        ({"cards": {"local/l": card()}}, "no price"),
+    ],
+)
+def test_what_cannot_be_used_is_left_out_with_its_reason(changes, reason):
+    found = planned(run_of(), **changes)
+    assert names(found) == ["local/l"]
+    assert found.plan.left_out == (("local/s", reason),)
+
+
+def test_a_deployment_over_the_tasks_cost_limit_is_left_out_and_a_cheaper_one_stays():
+    routing = routing_of(
+        tasks={"ask": TaskRule("ask", "large", ("small",), max_cost_usd=Decimal("0.000000005"))}
+    )
+    found = planned(run_of(routing=routing), input_bound=200)
+    assert names(found) == ["local/s"]
+    assert found.plan.left_out == (
+        ("local/l", "too dear: up to 0.0000003 USD, the task's limit leaves 0.000000005"),
+    )
+
+
+def test_what_the_chain_has_spent_is_no_longer_there():
+    routing = routing_of(tasks={"ask": TaskRule("ask", "small", max_cost_usd=Decimal("0.000000005"))})
+    assert names(planned(run_of(routing=routing, spent_pico=2000), input_bound=200)) == ["local/s"]
+    assert (
+        planned(run_of(routing=routing, spent_pico=2001), input_bound=200).error.code == ErrorCode.COST_LIMIT
+    )
+
+
+def test_only_what_is_surely_too_long_is_left_out_for_its_length():
+    fits, too_long = 6 * (8_000 - 100) + 5, 6 * (8_000 - 100) + 6
+    assert names(planned(run_of(), input_bound=fits)) == ["local/s", "local/l"]
+    assert planned(run_of(), input_bound=too_long).error.code == ErrorCode.CONTEXT_TOO_LONG
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit", "code", "status"),
+    [
+        ({"missing": {"local/s": "no key", "local/l": "no key"}}, None, ErrorCode.PROVIDER_UNAVAILABLE, 503),
+        ({"cards": {}}, None, ErrorCode.PROVIDER_UNAVAILABLE, 503),
+        ({"input_bound": 10**6}, None, ErrorCode.CONTEXT_TOO_LONG, 413),
+        ({"input_bound": 10**6, "missing": {"local/s": "no key"}}, None, ErrorCode.CONTEXT_TOO_LONG, 413),
+        ({}, "0.000000000001", ErrorCode.COST_LIMIT, 402),
+        ({"missing": {"local/s": "no key"}}, "0.000000000001", ErrorCode.COST_LIMIT, 402),
+    ],
+)
+def test_a_plan_with_nothing_in_it_ends_the_job_with_what_can_be_changed(changes, limit, code, status):
+    task = TaskRule("ask", "small", ("large",), max_cost_usd=Decimal(limit) if limit else None)
+    found = planned(run_of(routing=routing_of(tasks={"ask": task})), **changes)
+    assert (found.plan.calls, found.error.code, found.error.status) == ((), code, status)
+    assert "local/s: " in found.error.message
+
+
+def test_the_same_job_gets_the_same_order_and_many_jobs_share_by_weight():
+    routing = routing_of(aliases={"small": POOL, "large": ()})
+    firsts = Counter()
+    for number in range(3000):
+        job = job_of(job_id=UUID(int=number))
+        one, other = (names(planned(run_of(job, routing=routing))) for _ in range(2))
+        assert one == other
+        assert sorted(one) == sorted(d.name for d in POOL)
+        firsts[one[0]] += 1
+    assert [round(firsts[d.name] / 300) for d in POOL] == [6, 3, 1]
+
+
+def test_weight_zero_comes_last_in_the_files_order():
+    pool = (deployment("z", weight=0), deployment("y", weight=0), deployment("s", weight=1))
+    for number in range(20):
+        assert [d.model for d in rules.ordered(pool, seed=str(number))] == ["s", "z", "y"]
+
+
+def test_jobs_with_one_static_prefix_stay_on_one_deployment():
+    routing = routing_of(aliases={"small": POOL, "large": ()})
+
+    def first(tenant_key: str) -> set[str]:
+        system = Message(role="system", content="You are …", cache_key=tenant_key)
+        jobs = [job_of(messages=[system, Message(role="user", content=str(n))]) for n in range(20)]
+        return {names(planned(run_of(job, routing=routing)))[0] for job in jobs}
+
+    assert all(len(first(key)) == 1 for key in ("a", "b", "c"))
+    assert len(set.union(*(first(str(number)) for number in range(20)))) == 3
+
+
+@given(
+    seed=st.text(max_size=20),
+    weights=st.lists(st.integers(0, 100), min_size=1, max_size=6),
+)
+def test_an_order_is_a_permutation_whatever_the_seed_and_weights(seed, weights):
+    pool = tuple(deployment(f"m{number}", weight=weight) for number, weight in enumerate(weights))
+    found = rules.ordered(pool, seed=seed)
+    assert sorted(found, key=lambda d: d.model) == sorted(pool, key=lambda d: d.model)
+    assert [d.weight == 0 for d in found] == sorted(d.weight == 0 for d in found)
+
+
+texts = st.text(max_size=40)
+
+
+@given(contents=st.lists(texts.filter(bool), min_size=1, max_size=4), description=texts)
+def test_no_text_can_have_more_tokens_than_the_bound(contents, description):
+    messages = [Message(role="user", content=content) for content in contents]
+    tool = Tool(name="look_up", description=description, parameters={"type": "object"})
+    bare = run_of(job_of(messages=messages))
+    armed = run_of(job_of(messages=messages, params=GenerationParams(tools=[tool])))
+    size = sum(len(content.encode()) for content in contents)
+    assert rules.highest_input_tokens(bare) == size + 16 * len(contents) + 64
+    assert rules.highest_input_tokens(armed) >= rules.highest_input_tokens(bare) + len(description.encode())
+
+
+def test_images_schemas_and_tool_calls_count():
+    image = {"type": "image", "url": "https://example.com/a.png"}
+    plain = rules.highest_input_tokens(run_of(job_of("x")))
+    with_image = run_of(
+        job_of(messages=[Message(role="user", content=[{"type": "text", "text": "x"}, image])])
+    )
+    assert rules.highest_input_tokens(with_image) == plain + 8192
+    with_schema = run_of(job_of("x", params=GenerationParams(response_schema={"type": "object"})))
+    assert rules.highest_input_tokens(with_schema) > plain
+    call = {"id": "c1", "name": "look_up", "arguments": {"q": "ü" * 10}}
+    said = Message(role="assistant", tool_calls=[call])
+    with_call = run_of(job_of(messages=[Message(role="user", content="x"), said]))
+    assert rules.highest_input_tokens(with_call) > plain + 16 + 20
+
+
+def test_the_plan_depends_on_nothing_but_its_arguments():
+    job = job_of(job_id=uuid7())
+    routing = routing_of(aliases={"small": POOL, "large": ()})
+    found = [planned(run_of(job, routing=routing)) for _ in range(3)]
+    assert found[0] == found[1] == found[2]
