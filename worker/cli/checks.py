@@ -66,7 +66,7 @@ def broker_checks(settings: WorkerSettings) -> Iterator[Check]:
 
 def _durability(client: redis.Redis) -> Iterator[Check]:
     try:
-        found: Mapping[str, str] = client.config_get(*DURABLE)
+        found = client.config_get(*DURABLE)
     except redis.ResponseError:
         yield Check(
             "broker durability", "note", "it does not tell its configuration: AOF must be on, fsync always"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from worker.cli.asked import NOT_SO, example, json_option, say
-from worker.cli.checks import Check, broker_checks, lanes_check, routing_checks
+from worker.cli.checks import Check, broker_checks, held, lanes_check, routing_checks
 from worker.cli.lanes import look
 from worker.errors import LedgerUnavailable
 from worker.ledger.ledger import Ledger
@@ -71,9 +71,17 @@ def _lanes(settings: WorkerSettings) -> Check:
 
 def _ledger(settings: WorkerSettings) -> Check:
     try:
-        missing = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s).missing_migrations()
+        current = asyncio.run(_is_current(settings))
     except LedgerUnavailable as error:
         return Check("ledger", "bad", str(error))
-    if missing:
-        return Check("ledger", "bad", f"its tables lack {missing} migrations: run `fairlane migrate`")
-    return Check("ledger", "ok", "it answers, and its tables are up to date")
+    fault = "its tables are not of this version: run `fairlane migrate`"
+    return held(current, "ledger", "it answers, and its tables are up to date", fault=fault)
+
+
+async def _is_current(settings: WorkerSettings) -> bool:
+    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s)
+    ledger.start()
+    try:
+        return await ledger.is_current()
+    finally:
+        await ledger.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,8 +48,10 @@ def tell(view: LaneView, show_dead: bool) -> None:
     """In words."""
     click.echo(", ".join(f"{count} {name}" for name, count in view.counts.items()))
     if view.queues:
-        columns = ("tenant", "lane", "pending", "running", "cap", "oldest_ms")
-        print_table(columns, [[queue[column] for column in columns] for queue in view.queues])
+        _table(view.queues, ("tenant", "lane", "pending", "running", "cap", "oldest_ms"))
     if show_dead and view.dead:
-        columns = ("job_id", "tenant", "deliveries", "reason")
-        print_table(columns, [[job[column] for column in columns] for job in view.dead], title="dead letters")
+        _table(view.dead, ("job_id", "tenant", "deliveries", "reason"), title="dead letters")
+
+
+def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, title: str | None = None) -> None:
+    print_table(columns, [[row[column] for column in columns] for row in rows], title=title)

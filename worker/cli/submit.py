@@ -46,6 +46,7 @@ from worker.errors import ConfigError
 @click.pass_context
 def submit(
     ctx: click.Context,
+    /,
     text: str | None,
     messages: Path | None,
     documents: Path | None,

@@ -1,0 +1,89 @@
+"""`fairlane usage`: what the ledger says was called, used, spent and saved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from producer_sdk.contract import to_usd
+from worker.cli.asked import example, json_option, print_table, say
+from worker.ledger.ledger import DIMENSIONS, Dimension, Ledger, Span, UsageRow
+from worker.settings import WorkerSettings
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command(
+    epilog=example(
+        "fairlane usage --by tenant --by model", "fairlane usage --tenant acme --since 2026-11-01 --json"
+    )
+)
+@click.option(
+    "--by",
+    "dimensions",
+    multiple=True,
+    type=click.Choice(DIMENSIONS),
+    default=("tenant",),
+    show_default=True,
+    help="Group by this; may be repeated.",
+)
+@click.option("--tenant", help="Only this tenant.")
+@click.option("--since", type=DAY, help="From this day on, UTC.")
+@click.option("--before", type=DAY, help="Before this day, UTC.")
+@json_option
+def usage(
+    dimensions: tuple[Dimension, ...],
+    tenant: str | None,
+    since: datetime | None,
+    before: datetime | None,
+    as_json: bool,
+) -> None:
+    """Show attempts, cache hits, tokens, cost and savings, the dearest group first."""
+    span = Span(tenant=tenant, since=_utc(since), before=_utc(before))
+    rows = asyncio.run(_ask(WorkerSettings.from_env(), dimensions, span))
+    say({"rows": [_plain(row) for row in rows]}, as_json=as_json, words=lambda: tell(dimensions, rows))
+
+
+def tell(dimensions: Sequence[Dimension], rows: Sequence[UsageRow]) -> None:
+    """In words."""
+    if not rows:
+        click.echo("The ledger holds no row of this.")
+        return
+    columns = ("calls", "hits", "uncertain", "tokens in", "from cache", "tokens out", "cost USD", "saved USD")
+    print_table((*dimensions, *columns), [_cells(row) for row in rows])
+
+
+async def _ask(settings: WorkerSettings, dimensions: Sequence[Dimension], span: Span) -> list[UsageRow]:
+    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s)
+    ledger.start()
+    try:
+        return await ledger.usage(dimensions, span=span)
+    finally:
+        await ledger.close()
+
+
+def _cells(row: UsageRow) -> list[object]:
+    counts = [
+        row.attempts,
+        row.hits,
+        row.uncertain,
+        row.input_tokens,
+        row.cache_read_tokens,
+        row.output_tokens,
+    ]
+    return [*row.group.values(), *counts, f"{to_usd(row.cost_pico):.6f}", f"{to_usd(row.saved_pico):.6f}"]
+
+
+def _plain(row: UsageRow) -> dict[str, Any]:
+    counts = asdict(row)
+    group, cost, saved = counts.pop("group"), counts.pop("cost_pico"), counts.pop("saved_pico")
+    return {**group, **counts, "cost_usd": f"{to_usd(cost):f}", "saved_usd": f"{to_usd(saved):f}"}
+
+
+def _utc(day: datetime | None) -> datetime | None:
+    return day.replace(tzinfo=UTC) if day else None
