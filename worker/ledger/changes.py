@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -119,14 +119,17 @@ class Finish(Change):
 class MarkUncertain(Change):
     """Settle what is in flight at its worst case, for nobody is left who knows better."""
 
-    attempt_ids: Sequence[UUID]
+    ids: Sequence[UUID]
     now: datetime
+
+    def __post_init__(self) -> None:
+        self.attempt_ids = self.ids
 
     def apply(self, page: Page) -> list[SettledAttempt]:
         """Those that are uncertain now."""
         unknown = Settlement("uncertain", 0)
         done = []
-        for attempt_id in self.attempt_ids:
+        for attempt_id in self.ids:
             before = page.attempts.get(attempt_id)
             if before is None:
                 continue
@@ -144,14 +147,17 @@ class MarkUncertain(Change):
 class MakeVoid(Change):
     """Write tombstones for attempts without a row, so that their own rows are refused."""
 
-    attempt_ids: Sequence[UUID]
+    ids: Sequence[UUID]
     now: datetime
+
+    def __post_init__(self) -> None:
+        self.attempt_ids = self.ids
 
     def apply(self, page: Page) -> list[UUID]:
         """Those that are void now."""
-        for attempt_id in self.attempt_ids:
+        for attempt_id in self.ids:
             page.attempts.setdefault(attempt_id, tombstone(attempt_id, now=self.now))
-        return [key for key in self.attempt_ids if page.attempts[key].state == "void"]
+        return [key for key in self.ids if page.attempts[key].state == "void"]
 
 
 @dataclass
@@ -159,10 +165,9 @@ class Mirror(Change):
     """Redis has confirmed these amounts: attempt id to (epoch, pico-dollars)."""
 
     confirmed: Mapping[UUID, tuple[int, int]]
-    reads_epoch: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        self.attempt_ids = list(self.confirmed)
+        self.attempt_ids, self.reads_epoch = list(self.confirmed), True
 
     def apply(self, page: Page) -> None:
         """Mark the rows whose amount is still that."""

@@ -23,6 +23,8 @@ FAILURES = (
     AssertionError,
     AttributeError,
     LookupError,
+    OSError,
+    RuntimeError,
     TypeError,
     ValueError,
 )

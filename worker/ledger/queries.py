@@ -151,16 +151,19 @@ def attempt_lines(span: Span, *, limit: int) -> Callable[[Connection], list[Atte
 
 def totals(connection: Connection) -> Totals:
     """The ledger in one look."""
-    attempts = connection.execute(select(ATTEMPTS.c.state, func.count()).group_by(ATTEMPTS.c.state))
-    status = func.coalesce(JOBS.c.status, "open")
-    jobs = connection.execute(select(status, func.count()).group_by(status))
     whole = usage((), Span())(connection)[0]
     over = select(func.count()).select_from(ATTEMPTS).where(ATTEMPTS.c.over_reserved)
     return Totals(
-        attempts=dict(attempts.tuples().all()),
-        jobs=dict(jobs.tuples().all()),
+        attempts=_counts(connection, ATTEMPTS.c.state),
+        jobs=_counts(connection, func.coalesce(JOBS.c.status, "open")),
         hits=whole.hits,
         cost_pico=whole.cost_pico,
         saved_pico=whole.saved_pico,
         over_reserved=connection.execute(over).scalar_one(),
     )
+
+
+def _counts(connection: Connection, word: ColumnElement[Any]) -> dict[str, int]:
+    return {
+        str(key): int(count) for key, count in connection.execute(select(word, func.count()).group_by(word))
+    }

@@ -32,7 +32,7 @@ class LookUp:
         finals = connection.execute(
             select(JOBS.c.job_id, JOBS.c.result).where(JOBS.c.job_id.in_(ids), JOBS.c.status.is_not(None))
         )
-        result_of = dict(finals.tuples().all())
+        result_of = {row.job_id: row.result for row in finals}
         counted = connection.execute(
             select(ATTEMPTS.c.job_id, ATTEMPTS.c.state, func.count(), *exact_sum(ATTEMPTS.c.cost_pico))
             .where(ATTEMPTS.c.job_id.in_(ids), ATTEMPTS.c.state != "void")
@@ -83,7 +83,7 @@ def unmirrored(*, limit: int, after: UUID | None) -> Callable[[Connection], list
 def known(ids: Sequence[UUID]) -> Callable[[Connection], dict[UUID, str]]:
     """The states of those attempts that have a row."""
     statement = select(ATTEMPTS.c.id, ATTEMPTS.c.state).where(ATTEMPTS.c.id.in_(ids))
-    return lambda connection: dict(connection.execute(statement).tuples().all())
+    return lambda connection: {row.id: row.state for row in connection.execute(statement)}
 
 
 def epoch(connection: Connection) -> int:

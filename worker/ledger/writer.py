@@ -49,26 +49,29 @@ class Writer:
         self._crossing = crossing
         self._queue: queue.Queue[Waiting | None] = queue.Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
+        self._is_open = False
         self._line = Line()
 
     def start(self) -> None:
-        """Start the thread."""
-        if self._thread is None:
+        """Start the thread, or start it again after a failure that nobody had thought of."""
+        self._is_open = True
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
             self._thread.start()
 
     async def close(self) -> None:
         """Do what waits, then end the thread and its connection."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._queue.put(None)
-            await asyncio.to_thread(thread.join, 3 * self._timeout_s)
+        self._is_open = False
+        if self._thread is not None and self._thread.is_alive():
+            await asyncio.to_thread(self._queue.put, None, timeout=self._timeout_s)
+            await asyncio.to_thread(self._thread.join, 3 * self._timeout_s)
         self._engine.dispose()
 
     async def do(self, operation: Operation) -> Any:
         """The operation's outcome. Raises LedgerUnavailable, LedgerRefused, or the outcome if it is an error."""
-        if self._thread is None or not self._thread.is_alive():
-            raise LedgerUnavailable("the ledger's writer is not running")
+        if not self._is_open:
+            raise LedgerUnavailable("the ledger is not open")
+        self.start()
         future = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(Waiting(operation, future, time.monotonic() + self._timeout_s))
@@ -86,8 +89,13 @@ class Writer:
         is_open = True
         while is_open:
             batch, is_open = self._gather()
-            for group in _groups(batch):
-                self._answer(group)
+            waiting = list(batch)
+            try:
+                for group in _groups(batch):
+                    self._answer(group)
+                waiting = []
+            finally:
+                _tell(waiting, [LedgerUnavailable("the ledger's writer has failed")] * len(waiting))
 
     def _gather(self) -> tuple[list[Waiting], bool]:
         batch: list[Waiting] = []
