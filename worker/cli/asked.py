@@ -16,6 +16,7 @@ from worker.errors import FleetDown, LedgerUnavailable, WorkerError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+WIDTH = 200  # of a table that no terminal shows
 NOT_SO = 1
 WRONG_SETTING = 3
 UNREACHABLE = 4
@@ -83,10 +84,13 @@ def print_table(
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = all(_is_number(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=not index)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
 
 
 def _is_number(value: object) -> bool:

@@ -89,8 +89,9 @@ def watch(inputs: DemoInputs, *, home: Path, workers: int, quiet: bool) -> DemoO
 
 def tell(outcome: DemoOutcome) -> None:
     """The tables, and what to try next."""
-    columns = ("tenant", "jobs", "answered", "refused", "from cache", "tokens", "read from cache", "cost USD")
-    print_table((*columns, "saved USD", "p50 ms", "p95 ms"), [_row(tenant) for tenant in outcome.tenants])
+    columns = ("tenant", "jobs", "done", "refused", "hits", "tokens", "cached", "USD", "saved USD", "p50 ms", "p95 ms")
+    print_table(columns, [_row(tenant) for tenant in outcome.tenants])
+    click.echo("  hits: answered by the exact cache; cached: tokens that the provider read from its own prompt cache")
     for tenant in outcome.tenants:
         if tenant.refusals:
             refusals = ", ".join(f"{count} {code}" for code, count in sorted(tenant.refusals.items()))
@@ -98,7 +99,7 @@ def tell(outcome: DemoOutcome) -> None:
     click.echo()
     books = outcome.books
     print_table(
-        ("books", "calls", "tokens", "cost USD"),
+        ("books", "calls", "tokens", "USD"),
         [
             [
                 "ledger",

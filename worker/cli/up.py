@@ -51,12 +51,10 @@ def up(workers: int, slots: int | None, flower_port: str, home: Path | None, as_
     shape = FleetShape(workers=workers, flower_port=_port(flower_port), with_twin=not has_model(settings))
     fleet = EmbeddedFleet(settings, commands=fleet_commands(), shape=shape)
     end_on_signals()
-    try:
-        with fleet:
-            say(facts(fleet), as_json=as_json, words=lambda: describe(fleet))
-            keep_up(fleet)
-    except KeyboardInterrupt:
-        click.echo("The fleet has ended; its jobs and its ledger stay in its home.", err=True)
+    with fleet:
+        say(facts(fleet), as_json=as_json, words=lambda: describe(fleet))
+        keep_up(fleet)
+    click.echo("The fleet has ended; its jobs and its ledger stay in its home.", err=True)
 
 
 def keep_up(fleet: EmbeddedFleet) -> None:

@@ -54,7 +54,7 @@ def tell(dimensions: Sequence[Dimension], rows: Sequence[UsageRow]) -> None:
     if not rows:
         click.echo("The ledger holds no row of this.")
         return
-    columns = ("calls", "hits", "uncertain", "tokens in", "from cache", "tokens out", "cost USD", "saved USD")
+    columns = ("calls", "hits", "uncertain", "in", "cached", "out", "USD", "saved USD")
     print_table((*dimensions, *columns), [_cells(row) for row in rows])
 
 
