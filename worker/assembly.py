@@ -20,6 +20,7 @@ from worker.budget.store import BudgetStore
 from worker.cache.step import AnswerFromCache
 from worker.cache.store import ExactCache
 from worker.fallback.step import CallWithFallback
+from worker.gathering import GatheringRedis
 from worker.job_run import ProceedJob
 from worker.ledger.ledger import Ledger
 from worker.ledger.step import JournalAttempt, RecordJob
@@ -69,7 +70,7 @@ def open_redis(settings: WorkerSettings) -> redis.asyncio.Redis:
         socket_connect_timeout=5,
         health_check_interval=30,
     )
-    return redis.asyncio.Redis(connection_pool=pool)
+    return GatheringRedis(connection_pool=pool)
 
 
 def fence_key(settings: WorkerSettings) -> bytes:

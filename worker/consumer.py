@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -260,6 +261,9 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
         def start(self, c: Any) -> None:
             """Called on Celery's main thread whenever its connection is up."""
             pool: LoopPool = c.pool
+            if c.event_dispatcher:
+                # jobs only queue their events: publishing blocks, and is left to Celery's main thread
+                c.event_dispatcher.buffer_limit = sys.maxsize
             if pool.feeder is None:
                 starting = asyncio.run_coroutine_threadsafe(_start(pool, c), pool.loop)
                 starting.result(START_TIMEOUT_S)
