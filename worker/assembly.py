@@ -110,7 +110,7 @@ async def assemble(
     ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s, crossing=crossing)
     ledger.start()
     store = BudgetStore(connection, namespace=namespace, crossing=crossing)
-    books = Books(ledger=ledger, store=store)
+    books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
     cards, unpriced = rate_cards(routing.deployments(), cache_dir=settings.home)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})

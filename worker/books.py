@@ -19,15 +19,14 @@ import redis.exceptions
 from producer_sdk.contract import created_at
 from producer_sdk.lanes import Lanes
 from worker.budget.store import BudgetStore, Hold, Settled, Unknown
-from worker.errors import BudgetUnavailable, LedgerUnavailable
+from worker.errors import BudgetUnavailable, LedgerRefused, LedgerUnavailable
 from worker.ledger.ledger import Ledger, SettledAttempt
 
 # A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within the hour.
 HORIZON = timedelta(days=3)
 PAGE = 500
 MOST_PAGES = 20
-REBUILD_CLAIM_MS = 15_000
-REAPER_CLAIM_MS = 60_000
+MOST_CLAIM_S = 15.0
 PURGE_EVERY_MS = 600_000
 logger = logging.getLogger(__name__)
 
@@ -35,10 +34,18 @@ logger = logging.getLogger(__name__)
 class Books:
     """The books in Redis, built anew from SQL when they are missing, rolled back or wrong."""
 
-    def __init__(self, *, ledger: Ledger, store: BudgetStore, patience_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        store: BudgetStore,
+        patience_s: float = 20.0,
+        claim_s: float = MOST_CLAIM_S,
+    ) -> None:
         self._ledger = ledger
         self._store = store
         self._patience_s = patience_s
+        self._claim_ms = int(min(claim_s, MOST_CLAIM_S) * 1000)
         self._one_at_a_time = asyncio.Lock()
 
     async def rebuild(self, *, wrong_epoch: int | None = None) -> None:
@@ -52,7 +59,7 @@ class Books:
             while not await self._agree(wrong_epoch):
                 if time.monotonic() > end:
                     raise BudgetUnavailable("the budget's books could not be built from SQL in time")
-                if await self._store.claim("rebuild", for_ms=REBUILD_CLAIM_MS):
+                if await self._store.claim("rebuild", for_ms=self._claim_ms):
                     try:
                         await self._build()
                     finally:
@@ -107,7 +114,7 @@ class Reaper:
     async def tick(self) -> None:
         """One round, unless another worker is at it. What cannot be reached now is left to the next one."""
         try:
-            if not await self._store.claim("reaper", for_ms=REAPER_CLAIM_MS):
+            if not await self._store.claim("reaper", for_ms=int(max(1.0, self._grace_s) * 1000)):
                 return
             try:
                 await self.reap()
@@ -115,7 +122,7 @@ class Reaper:
                     await self._ledger.purge_content(finished_before=datetime.now(UTC) - self._retention)
             finally:
                 await self._store.release("reaper")
-        except (BudgetUnavailable, LedgerUnavailable, redis.exceptions.RedisError) as error:
+        except (BudgetUnavailable, LedgerUnavailable, LedgerRefused, redis.exceptions.RedisError) as error:
             logger.warning("the reaper's round was cut short: %s", error)
 
     async def reap(self) -> Reaped:
