@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from producer_sdk.contract import Job, Message
 from tests.chaos.books import violations
 from tests.chaos.crossings import Boundary, Mode, boundaries
-from tests.chaos.forks import ForkedWorker, Strike
+from tests.chaos.forks import Strike
 from tests.chaos.scene import Scene, until
 from tests.chaos.stage import BILLED_FAILURE, SLOW, Stage
 
@@ -66,31 +66,23 @@ async def strike_each(stage: Stage, life: Life, mode: Mode, at: Sequence[Boundar
 
 async def _strike(stage: Stage, life: Life, strike: Strike) -> list[str]:
     async with stage.scene() as scene:
-        workers: list[ForkedWorker] = []
         try:
-            faults = await _live_through(stage, scene, life, strike, workers)
+            faults = await _live_through(stage, scene, life, strike)
         except AssertionError as error:
             faults = [str(error), *violations(await scene.evidence())]
-        finally:
-            for worker in workers:
-                worker.kill()
-        logs = "".join(worker.log for worker in workers) if faults else ""
-        return [f"{strike.at}: {strike.mode}: {fault}" for fault in faults] + [logs][: bool(logs)]
+        return [f"{strike.at}: {strike.mode}: {fault}\n{scene.logs}" for fault in faults]
 
 
-async def _live_through(
-    stage: Stage, scene: Scene, life: Life, strike: Strike, workers: list[ForkedWorker]
-) -> list[str]:
+async def _live_through(stage: Stage, scene: Scene, life: Life, strike: Strike) -> list[str]:
     async with _begun(scene, life) as job:
         doomed = stage.worker(scene, strike)
-        workers.append(doomed)
         await until(lambda: doomed.struck, what="the boundary")
         if strike.mode is Mode.REPEATS:
             scene.broken_by_tests = int(strike.at.name.startswith("call:"))
         else:
             await until(lambda: doomed.exit_code == SIGKILLED, what="the worker's death")
             scene.in_flight_at_kills = len(scene.rows.in_flight())
-            workers.append(stage.worker(scene))
+            stage.worker(scene)
         await until(scene.is_at_rest, what="rest")
     faults = violations(await scene.evidence())
     status = (await scene.ended(job.job_id))["status"]

@@ -52,6 +52,10 @@ class LedgerRows:
             for row in self._rows(EVENTS)
         )
 
+    def tenants(self) -> list[str]:
+        """The tenant of each ledger row."""
+        return [row.tenant_id for row in self._rows(EVENTS)]
+
     def in_flight(self) -> dict[str, str]:
         """The tag of each attempt in flight."""
         return {str(row.id): row.tag for row in self._rows(ATTEMPTS, IS_IN_FLIGHT)}
@@ -59,6 +63,10 @@ class LedgerRows:
     def unmirrored(self) -> int:
         """Settled attempts that Redis has not confirmed."""
         return self._count(ATTEMPTS, IS_UNMIRRORED)
+
+    def all_certain(self) -> bool:
+        """Whether no call is in flight or uncertain."""
+        return all(row.state not in ("in_flight", "uncertain") for row in self.attempts().values())
 
     def unfinished(self) -> int:
         """Attempts in flight or unconfirmed, and jobs without an end."""

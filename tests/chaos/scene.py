@@ -19,6 +19,7 @@ from producer_sdk.contract.envelope import pack
 from producer_sdk.lanes import Lanes
 from producer_sdk.settings import FleetSettings, redis_url
 from tests.chaos.books import Evidence
+from tests.chaos.forks import ForkedWorker
 from tests.chaos.ledger_rows import LedgerRows
 from worker.budget.store import BudgetStore
 from worker.settings import WorkerSettings
@@ -62,6 +63,7 @@ class Scene:
         assert settings.local_url
         self.settings = settings
         self.accepted: set[str] = set()
+        self.workers: list[ForkedWorker] = []
         self.in_flight_at_kills = 0
         self.broken_by_tests = 0
         self.redis = redis.asyncio.Redis.from_url(redis_url(settings.fleet.broker_url))
@@ -81,6 +83,16 @@ class Scene:
         await self.twin.aclose()
         await self.redis.aclose()
         self.rows.close()
+
+    @property
+    def logs(self) -> str:
+        """What this scene's workers have said."""
+        return "\n".join(worker.log for worker in self.workers)
+
+    def end_workers(self) -> None:
+        """SIGKILL those that still run."""
+        for worker in self.workers:
+            worker.kill()
 
     async def put(self, *jobs: Job) -> None:
         """Put jobs straight into their lanes."""

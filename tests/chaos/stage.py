@@ -57,14 +57,19 @@ class Stage:
         broker_url = (valkey or self.valkey).broker_url
         settings = settings_for(folder, broker_url=broker_url, namespace=name, local_url=twin.url, **changes)
         async with Scene(settings) as scene:
-            await scene.behave(*RULES)
-            yield scene
-            await scene.twin.post("/twin/reset")
+            try:
+                await scene.behave(*RULES)
+                yield scene
+            finally:
+                scene.end_workers()
+                await scene.twin.post("/twin/reset")
         self._free_twins.append(twin)
 
     def worker(self, scene: Scene, strike: Strike | None = None, **changes: Any) -> ForkedWorker:
-        """A worker process of a scene."""
-        return self.nursery.worker(replace(scene.settings, **changes), strike)
+        """A worker process of a scene, which ends with it."""
+        worker = self.nursery.worker(replace(scene.settings, **changes), strike)
+        scene.workers.append(worker)
+        return worker
 
     def _new_twin(self) -> TwinFork:
         twin = self.nursery.twin(self.folder / f"books-{uuid.uuid4().hex[:10]}.jsonl")

@@ -16,4 +16,5 @@ async def test_wherever_a_life_is_struck_its_job_ends_once_and_every_call_is_boo
 ) -> None:
     at = await record(stage, life)
     assert len(at) > 15
-    assert await strike_each(stage, life, mode, at) == []
+    faults = await strike_each(stage, life, mode, at)
+    assert not faults, "\n".join(faults)
