@@ -4,7 +4,8 @@
 --       life ms (deposits in thousandths of a token), 8 "" or the time in ms, for tests that move the clock
 -- Returns {allowed 0|1, ms until a token is there (-1: never), "1" if it was a resubmission}
 -- The bucket's fields: at, floor (what refills by time, a token is 60000 of it, so that a millisecond is a whole
--- number), win, cur, prev (deposits of this and the last window: a deposit lives one to two windows). A clock that goes back refills nothing; one that leaps refills to the brim.
+-- number), win, cur, prev (deposits of this and the last window: a deposit lives one to two windows). A clock that
+-- goes back refills nothing; one that leaps refills to the brim.
 local time = redis.call('TIME')
 local now = tonumber(ARGV[8]) or time[1] * 1000 + math.floor(time[2] / 1000)
 local floor_per_min, job_id = tonumber(ARGV[1]), ARGV[2]

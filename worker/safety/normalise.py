@@ -19,6 +19,8 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _FLAG_OF_A_REGION = re.compile("\U0001f3f4[\U000e0061-\U000e007a\U000e0030-\U000e0039]{3,6}\U000e007f")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _SPACES = re.compile(r"(?:\s|\\[nrt])+")  # JSON in a tool result spells its line breaks
+_EMPHASIS = re.compile(r"\*+|(?<![^\W_])_+|_+(?![^\W_])")
+_LONG_LIGATURES = re.compile("[\ufdfa\ufdfb]")  # one character each, that NFKC spells out in up to eighteen
 _LOOKALIKES = str.maketrans(
     "асеорхуіјѕԁһӏԛԝкмнтвгпзα" + "οριντυκεχηγωϲ" + "ɡıſℓ",
     "aceopxyijsdhlqwkmhtbrn3a" + "opivtukexnywc" + "gisl",
@@ -52,13 +54,14 @@ def visible(text: str) -> Visible:
 
 
 def folded(text: str) -> str:
-    """The text as rules compare it: NFKC, lower case, no accents, single spaces.
+    """The text as rules compare it: NFKC, lower case, no accents, no emphasis, single spaces.
 
     A word that mixes Latin with Cyrillic or Greek letters is read as the Latin word that it looks like.
     """
     if text.isascii():
-        return _SPACES.sub(" ", text).lower()
-    plain = unicodedata.normalize("NFKC", _JOINERS.sub("", text)).casefold()
+        return _SPACES.sub(" ", _EMPHASIS.sub("", text)).lower()
+    short = _LONG_LIGATURES.sub(" ", _JOINERS.sub("", text))
+    plain = unicodedata.normalize("NFKC", _EMPHASIS.sub("", short)).casefold()
     plain = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", plain)))
     return _SPACES.sub(" ", plain).replace("’", "'")
 

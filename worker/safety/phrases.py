@@ -45,7 +45,7 @@ MODEL_HINTS = ("ai", "llm", "language model", "chatbot", "chat bot", "gpt")
 ADDRESS = r"(?:[\w.+-]{1,64}@[\w-]{1,63}\.[a-z]{2,10}|https?://[\w.-]{3,200}|www\.[\w.-]{3,200})"
 ANSWER = r"(?:answers?|responses?|replies|reply|outputs?|summary|summaries|completion)"
 ANSWER_HINTS = tuple(
-    f"your {word}" for word in ("answer", "response", "repl", "output", "summar", "completion")
+    f"your {word}" for word in ("answer", "response", "repl", "output", "summar", "completion", "final ")
 )
 SECRETS = (
     r"(?:passwords?|passphrases?|credentials?|secrets?|api[ _-]?keys?|(?:access|auth|session) tokens?|private keys?"
@@ -337,12 +337,12 @@ STEERING: tuple[Phrase, ...] = (
 
 URGENT_ORDERS: tuple[Phrase, ...] = (
     (
-        ("instruction", "directive", "command", "guidelines", "orders", "task"),
+        ("instruction", "directive", "command", "guidelines", "orders", "task", "new rules"),
         rf"\b{URGENT}\b[^.!?]{{0,60}}?\b(?:instructions|directives?|new (?:orders|guidelines|commands?|rules)"
         r"|(?:new|additional|extra|special) task)\b",
     ),
     (
-        ("instruction", "directive", "command", "guidelines", "orders", "task"),
+        ("instruction", "directive", "command", "guidelines", "orders", "task", "new rules"),
         r"\b(?:(?:next|following|upcoming) (?:set of )?(?:instructions|directives?|commands?)"
         r"|instructions (?:that|to) follow|(?:new|additional|extra|special) (?:\w+ )?(?:instructions|task|orders))\b"
         rf"[^.!?]{{0,60}}?\b{URGENT}\b",

@@ -37,15 +37,16 @@ class Rule:
         )
 
 
+def _composed(text: str) -> str:
+    """Folded text is NFKC, which writes some letters of Hindi and Thai in two characters."""
+    return unicodedata.normalize("NFKC", text)
+
+
 def _rule(
     name: str, said: tuple[phrases.Phrase, ...], *, strong: bool = True, channel: Channel | None = None
 ) -> Rule:
-    composed = (
-        unicodedata.normalize
-    )  # folded text is NFC, which writes some letters of Hindi in two characters
     patterns = tuple(
-        (tuple(composed("NFC", hint) for hint in hints), re.compile(composed("NFC", pattern)))
-        for hints, pattern in said
+        (tuple(map(_composed, hints)), re.compile(_composed(pattern))) for hints, pattern in said
     )
     return Rule(name, patterns, strong, channel)
 

@@ -1,0 +1,174 @@
+"""CallWithFallback: real attempts through a plain function, the real retry budget on a real Valkey."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import redis.asyncio
+
+from producer_sdk.contract import ErrorCode
+from tests.worker.job_runs import Rest, answer_of, card, deployment, job_of, routing_of, run_of
+from worker.errors import FailureKind as Kind
+from worker.errors import HandBack, JobStopped, LeaseLost, ProviderError, RetryLater
+from worker.fallback.step import CallWithFallback
+from worker.job_run import Attempt, JobRun, Plan, PlannedCall, utc_now
+from worker.retries.store import RetryBudget
+from worker.routing_file import TaskRule
+
+
+@pytest.fixture
+def retry_budget(client: redis.asyncio.Redis, namespace: str) -> RetryBudget:
+    return RetryBudget(client, namespace=namespace)
+
+
+def planned(*names: str, highest_pico: int = 1_000, **fields) -> JobRun:
+    calls = tuple(PlannedCall(deployment(name), "small", card(), highest_pico) for name in names)
+    fields.setdefault("deadline", time.monotonic() + 30)
+    return run_of(fields.pop("job", None), plan=Plan(calls), **fields)
+
+
+def error(kind: Kind, **fields) -> ProviderError:
+    return ProviderError(kind, "no", **fields)
+
+
+async def called(job_run: JobRun, attempts: Rest, budget: RetryBudget):
+    step = CallWithFallback(proceed_attempt=attempts, retry_budget=budget, jitter=lambda: 0.0)
+    return await step.run(job_run, Rest())
+
+
+async def ended(job_run: JobRun, attempts: Rest, budget: RetryBudget):
+    with pytest.raises(JobStopped) as stopped:
+        await called(job_run, attempts, budget)
+    return stopped.value.error
+
+
+def tried(attempts: Rest) -> list[str]:
+    return [attempt.call.deployment.model for attempt in attempts.saw]
+
+
+async def test_the_first_deployment_answers_and_nobody_else_is_asked(retry_budget):
+    attempts = Rest()
+    assert (await called(planned("a", "b"), attempts, retry_budget)).text == "yes"
+    assert tried(attempts) == ["a"]
+    (attempt,) = attempts.saw
+    assert (attempt.number, 17 < attempt.timeout_s <= 18) == (1, True)
+
+
+async def test_after_a_failure_the_next_answers(retry_budget):
+    attempts = Rest(error(Kind.OVERLOADED), error(Kind.TIMEOUT, billed="unknown"), answer_of("late"))
+    assert (await called(planned("a", "b", "c"), attempts, retry_budget)).text == "late"
+    assert tried(attempts) == ["a", "b", "c"]
+    assert len({attempt.id for attempt in attempts.saw}) == 3
+
+
+async def test_the_last_deployment_is_tried_once_more_and_then_the_job_ends(retry_budget):
+    attempts = Rest(error(Kind.OVERLOADED, status=529))
+    found = await ended(planned("a", "b"), attempts, retry_budget)
+    assert tried(attempts) == ["a", "b", "b"]
+    assert (found.code, found.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, "overloaded")
+
+
+async def test_a_wrong_request_is_sent_once(retry_budget):
+    attempts = Rest(error(Kind.INVALID_REQUEST, status=400, code="invalid_tools"))
+    assert (await ended(planned("a", "b"), attempts, retry_budget)).code == ErrorCode.INVALID_JOB
+    assert tried(attempts) == ["a"]
+
+
+async def test_a_tenant_without_retries_left_pays_for_no_more_billed_failures(retry_budget):
+    broken = error(Kind.STREAM_BROKEN, billed="unknown")
+    attempts = Rest(broken)
+    found = await ended(planned("a", "b", "c", "d"), attempts, retry_budget)
+    assert (found.code, found.reason) == (ErrorCode.RETRY_CAP, "fallback")
+    assert tried(attempts) == ["a", "b", "c"], "the tier's floor is two retries a minute"
+    assert found.retry_after_s > 20
+    unbilled = Rest(error(Kind.OVERLOADED), answer_of())
+    assert (await called(planned("a", "b"), unbilled, retry_budget)).text == "yes"
+
+
+async def test_a_long_retry_after_gives_the_slot_back(retry_budget):
+    """Interleaving 27."""
+    with pytest.raises(HandBack) as back:
+        await called(planned("a"), Rest(error(Kind.RATE_LIMITED, retry_after_s=5.0)), retry_budget)
+    assert back.value.delay_ms == 5001
+
+
+async def test_a_short_retry_after_is_waited_for_in_the_slot_and_costs_no_retry(retry_budget):
+    attempts = Rest(error(Kind.RATE_LIMITED, retry_after_s=0.05), answer_of())
+    began = time.monotonic()
+    await called(planned("a"), attempts, retry_budget)
+    assert time.monotonic() - began >= 0.05
+    assert tried(attempts) == ["a", "a"]
+
+
+async def test_a_retry_after_past_the_deadline_goes_to_the_next_or_ends(retry_budget):
+    limited = error(Kind.RATE_LIMITED, retry_after_s=60.0)
+    attempts = Rest(limited, answer_of())
+    await called(planned("a", "b"), attempts, retry_budget)
+    assert tried(attempts) == ["a", "b"]
+    found = await ended(planned("a"), Rest(limited), retry_budget)
+    assert (found.code, found.retry_after_s) == (ErrorCode.PROVIDER_UNAVAILABLE, 60.0)
+
+
+async def test_a_budget_that_refuses_one_deployment_may_have_room_for_a_cheaper_one(retry_budget):
+    first = JobStopped.of(ErrorCode.BUDGET_EXCEEDED, "no", reason="never_fits")
+    second = JobStopped.of(ErrorCode.BUDGET_EXCEEDED, "no", reason="in_flight")
+    attempts = Rest(first, answer_of())
+    await called(planned("dear", "cheap"), attempts, retry_budget)
+    assert tried(attempts) == ["dear", "cheap"]
+    assert (await ended(planned("dear", "cheap"), Rest(first, second), retry_budget)).reason == "never_fits"
+
+
+async def test_one_cost_limit_spans_the_chain(retry_budget):
+    routing = routing_of(tasks={"ask": TaskRule("ask", "small", max_cost_usd=Decimal("0.000000001500"))})
+    job_run = planned("a", "b", routing=routing)
+    seen: list[str] = []
+
+    async def billed_failure(attempt: Attempt):
+        seen.append(attempt.call.deployment.model)
+        attempt.job_run.spent_pico += 1_000
+        raise error(Kind.STREAM_BROKEN, billed="unknown")
+
+    step = CallWithFallback(proceed_attempt=billed_failure, retry_budget=retry_budget)
+    with pytest.raises(JobStopped) as stopped:
+        await step.run(job_run, Rest())
+    assert seen == ["a"]
+    assert stopped.value.error.code == ErrorCode.PROVIDER_UNAVAILABLE
+
+
+async def test_one_deadline_spans_the_chain(retry_budget):
+    attempts = Rest(error(Kind.OVERLOADED))
+    found = await ended(planned("a", "b", deadline=time.monotonic() - 1), attempts, retry_budget)
+    assert (found.code, attempts.saw) == (ErrorCode.DEADLINE_EXCEEDED, [])
+    job_run = planned("a", "b", deadline=time.monotonic() - 1, unresolved_attempts=1)
+    assert (await ended(job_run, attempts, retry_budget)).code == ErrorCode.UNCERTAIN
+
+
+async def test_attempts_of_earlier_deliveries_keep_their_numbers(retry_budget):
+    attempts = Rest()
+    await called(planned("a", unresolved_attempts=2), attempts, retry_budget)
+    assert attempts.saw[0].number == 3
+
+
+async def test_a_batch_job_comes_back_later_while_its_deadline_allows(retry_budget):
+    attempts = Rest(error(Kind.CONNECT_ERROR))
+    with pytest.raises(RetryLater) as later:
+        await called(planned("a", job=job_of(lane="batch")), attempts, retry_budget)
+    assert 2500 <= later.value.delay_ms <= 5000
+    soon = job_of(lane="batch", deadline=utc_now() + timedelta(seconds=2))
+    assert (await ended(planned("a", job=soon), attempts, retry_budget)).code in (
+        ErrorCode.PROVIDER_UNAVAILABLE,
+        ErrorCode.RETRY_CAP,
+    )
+
+
+@pytest.mark.parametrize(
+    "passing", [LeaseLost("gone"), HandBack("away"), JobStopped.of(ErrorCode.RUN_CAP, "no")]
+)
+async def test_what_is_no_providers_failure_passes_through_at_once(retry_budget, passing):
+    attempts = Rest(passing)
+    with pytest.raises(type(passing)):
+        await called(planned("a", "b"), attempts, retry_budget)
+    assert tried(attempts) == ["a"]
