@@ -25,7 +25,7 @@ def test_the_demo_runs_on_other_peoples_files_and_its_books_are_equal(tmp_path: 
 
     given = [f"--{name}={tmp_path / file}" for name, file in FILES.items()]
     ran = subprocess.run(
-        [sys.executable, "-m", "worker.cli.main", "demo", "--workers=1", "--json", *given],
+        [sys.executable, "-m", "worker.cli", "demo", "--workers=1", "--json", *given],
         env={**os.environ, "OPENAI_API_KEY": "never-used", "FAIRLANE_HOME": str(tmp_path / "unused")},
         capture_output=True,
         text=True,

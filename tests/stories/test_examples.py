@@ -35,6 +35,6 @@ def test_batch_answers_all_hundred_most_of_them_from_the_cache(environment: dict
 def test_agent_is_answered_on_a_harmless_tool_result_and_refused_on_a_harmful_one(
     environment: dict[str, str],
 ) -> None:
-    harmless, harmful = run("agent.py", environment).splitlines()
-    assert "parcel" in harmless
+    *harmless, harmful = run("agent.py", environment).splitlines()
+    assert "parcel" in " ".join(harmless)
     assert harmful.startswith("refused: unsafe_tool_result:")

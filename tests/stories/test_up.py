@@ -19,7 +19,7 @@ from celery.result import AsyncResult
 
 from tests.servers import wait_until
 
-FAIRLANE = [sys.executable, "-m", "worker.cli.main"]
+FAIRLANE = [sys.executable, "-m", "worker.cli"]
 
 
 class Up:
@@ -34,17 +34,15 @@ class Up:
             "FLOWER_UNAUTHENTICATED_API": "true",
             "FAIRLANE_LEASE_S": "3",
         }
-        self.process = subprocess.Popen(
-            [*FAIRLANE, "up", "--workers", "2", "--json"],
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=(home / "up.err").open("wb"),
-            text=True,
-        )
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, (home / "up.err").read_text()
-        self.facts: dict[str, Any] = json.loads(line)
+        command = [*FAIRLANE, "up", "--workers", "2", "--json"]
+        with (home / "up.out").open("wb") as out, (home / "up.err").open("wb") as err:
+            self.process = subprocess.Popen(command, env=self.env, stdout=out, stderr=err)
+        self.facts: dict[str, Any] = json.loads(wait_until(self.said, within_s=60, what="the fleet"))
+
+    def said(self) -> str:
+        assert self.process.poll() is None, (self.home / "up.err").read_text()
+        said = (self.home / "up.out").read_text()
+        return said if said.endswith("\n") else ""
 
     def fairlane(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -71,7 +69,7 @@ def up() -> Iterator[Up]:
         yield running
         if running.process.poll() is None:
             running.process.terminate()
-            running.process.wait(60)
+        running.process.wait(60)
 
 
 def test_a_job_of_ones_own_goes_through_from_the_command_line(up: Up) -> None:

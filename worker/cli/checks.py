@@ -11,6 +11,7 @@ import redis
 
 from producer_sdk.settings import redis_url
 from worker.budget.catalogue import rate_cards
+from worker.embedded.home import Home
 from worker.errors import ConfigError
 from worker.routing_file import Provider, RoutingFile
 from worker.routing_load import load
@@ -96,10 +97,11 @@ def routing_checks(settings: WorkerSettings) -> Iterator[Check]:
         yield Check("routing", "bad", str(error))
         return
     yield Check("routing", "ok", f"{settings.routing_path.name} is valid (version {routing.version})")
-    usable = set(_usable(routing, settings))
+    twin = Home(settings.home).upstream()
+    usable = set(_usable(routing, settings, twin))
     for provider in routing.providers.values():
         state: State = "ok" if provider.name in usable else "note"
-        yield Check(f"provider {provider.name}", state, _key_said(provider, usable))
+        yield Check(f"provider {provider.name}", state, _key_said(provider, usable, twin))
     try:
         priced, unpriced = rate_cards(
             routing.deployments(), cache_dir=settings.home if settings.home.is_dir() else None
@@ -119,18 +121,26 @@ def _price_checks(routing: RoutingFile, unpriced: Mapping[str, str], usable: set
         yield Check(f"price of {name}", state, f"{why}: it is left out of plans")
 
 
-def _usable(routing: RoutingFile, settings: WorkerSettings) -> Iterator[str]:
+def _usable(routing: RoutingFile, settings: WorkerSettings, twin: str | None) -> Iterator[str]:
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     for provider in routing.providers.values():
-        reachable = bool(provider.base_url) or bool(settings.local_url)
+        reachable = bool(provider.base_url) or bool(settings.local_url or twin)
         if reachable and (provider.key_env is None or provider.name in keys):
             yield provider.name
 
 
-def _key_said(provider: Provider, usable: set[str]) -> str:
-    if provider.name in usable:
-        return f"{provider.key_env} is set" if provider.key_env else f"{provider.base_url_env} is set"
-    return f"{provider.key_env or provider.base_url_env} is not set: its deployments are left out of plans"
+def _key_said(provider: Provider, usable: set[str], twin: str | None) -> str:
+    if provider.name not in usable:
+        return (
+            f"{provider.key_env or provider.base_url_env} is not set: its deployments are left out of plans"
+        )
+    if provider.key_env:
+        return f"{provider.key_env} is set"
+    return (
+        f"it is the provider twin of the fleet on this home, {twin}"
+        if twin
+        else f"{provider.base_url_env} is set"
+    )
 
 
 def _task_checks(routing: RoutingFile, *, callable_now: Callable[[str, str], bool]) -> Iterator[Check]:

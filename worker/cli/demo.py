@@ -89,9 +89,23 @@ def watch(inputs: DemoInputs, *, home: Path, workers: int, quiet: bool) -> DemoO
 
 def tell(outcome: DemoOutcome) -> None:
     """The tables, and what to try next."""
-    columns = ("tenant", "jobs", "done", "refused", "hits", "tokens", "cached", "USD", "saved USD", "p50 ms", "p95 ms")
+    columns = (
+        "tenant",
+        "jobs",
+        "done",
+        "refused",
+        "hits",
+        "tokens",
+        "cached",
+        "USD",
+        "saved USD",
+        "p50 ms",
+        "p95 ms",
+    )
     print_table(columns, [_row(tenant) for tenant in outcome.tenants])
-    click.echo("  hits: answered by the exact cache; cached: tokens that the provider read from its own prompt cache")
+    click.echo(
+        "  hits: answered by the exact cache; cached: tokens that the provider read from its own prompt cache"
+    )
     for tenant in outcome.tenants:
         if tenant.refusals:
             refusals = ", ".join(f"{count} {code}" for code, count in sorted(tenant.refusals.items()))

@@ -110,7 +110,9 @@ class EmbeddedFleet:
         ]
         self._run("twin", command)
         wait_until_listens(port, what="the provider twin", check=self.check)
-        self.settings = replace(self.settings, local_url=f"http://{LOOPBACK}:{port}")
+        url = f"http://{LOOPBACK}:{port}"
+        self.settings = replace(self.settings, local_url=url)
+        self.home.note_upstream(url)
 
     def _start_flower(self, wanted: int) -> None:
         port = wanted or free_port(5555)

@@ -68,11 +68,21 @@ class Home:
         written.write_text(json.dumps(running))
         written.replace(self.path / "processes.json")
 
+    def note_upstream(self, url: str) -> None:
+        """Write down where the fleet's own provider twin is, for whoever asks about this home."""
+        (self.path / "upstream").write_text(url)
+
+    def upstream(self) -> str | None:
+        """The provider twin of the fleet that is up on this home, if there is one."""
+        noted = self.path / "upstream"
+        return noted.read_text().strip() or None if noted.is_file() else None
+
     def release(self) -> None:
         """Give the home back, after every child has ended."""
         if self._lock is None:
             return
-        (self.path / "processes.json").unlink(missing_ok=True)
+        for name in ("processes.json", "upstream"):
+            (self.path / name).unlink(missing_ok=True)
         self._lock.close()
         self._lock = None
 

@@ -31,7 +31,9 @@ def run(*words: str, home: Path, **variables: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("path", "command"), commands(), ids=lambda value: "-".join(value) if isinstance(value, tuple) else ""
+    ("path", "command"),
+    list(commands()),
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
 def test_every_command_shows_an_example_and_takes_json(path: tuple[str, ...], command: click.Command) -> None:
     shown = CliRunner().invoke(cli, [*path, "--help"]).output
