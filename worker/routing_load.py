@@ -56,6 +56,7 @@ _LIMITS = (
     "unsafe_tool_result",
     "unsafe_document",
 )
+LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 _URL = re.compile(r"https?://[^\s/@]+(/[^\s@]*)?", re.ASCII)
 _TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
@@ -148,12 +149,13 @@ def _provider(name: str, place: Place) -> Provider:
     fields = place.fields(_PROVIDER, required=("dialect",))
     if "base_url" not in fields.entries and "base_url_env" not in fields.entries:
         place.fault("'base_url' is missing: add it, or 'base_url_env'")
-    for key in ("key_env", "base_url_env"):
-        text = fields.text(key)
-        if text and not _ENVIRONMENT_NAME.fullmatch(text):
-            fields.entries[key].fault(
-                "write an environment variable's name, for example OPENAI_API_KEY, never the value itself"
-            )
+    key_env, base_url_env = fields.text("key_env"), fields.text("base_url_env")
+    if key_env and not _ENVIRONMENT_NAME.fullmatch(key_env):
+        fields.entries["key_env"].fault(
+            "write an environment variable's name, for example OPENAI_API_KEY, never the value itself"
+        )
+    if base_url_env and base_url_env != LOCAL_URL_ENV:
+        fields.entries["base_url_env"].fault(f"found '{base_url_env}', only {LOCAL_URL_ENV} is read")
     base_url = fields.text("base_url")
     if base_url and not _URL.fullmatch(base_url):
         fields.entries["base_url"].fault(
@@ -163,8 +165,8 @@ def _provider(name: str, place: Place) -> Provider:
         name=name,
         dialect=_choice(fields, "dialect", get_args(Dialect)) or "openai",
         base_url=(base_url or "").rstrip("/"),
-        key_env=fields.text("key_env"),
-        base_url_env=fields.text("base_url_env"),
+        key_env=key_env,
+        base_url_env=base_url_env,
     )
 
 

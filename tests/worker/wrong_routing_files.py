@@ -131,6 +131,10 @@ WRONG: list[tuple[str, str]] = [
         "password",
     ),
     (
+        replaced("base_url_env: FAIRLANE_LOCAL_URL", "base_url_env: MY_URL"),
+        "routing.yaml:3:42: providers.local.base_url_env: found 'MY_URL', only FAIRLANE_LOCAL_URL is read",
+    ),
+    (
         replaced("key_env: OPENAI_API_KEY", "key_env: sk-123"),
         "routing.yaml:2:75: providers.openai.key_env: write an environment variable's name, for example "
         "OPENAI_API_KEY, never the value itself",

@@ -24,9 +24,9 @@ def may_keep(answer: Answer) -> bool:
 
 
 def cache_key(job_run: JobRun) -> str:
-    """SHA-256 over the length-prefixed tenant, task, first alias, prompt version, screened messages and parameters.
+    """SHA-256 over the length-prefixed tenant, task, first alias, prompt version, parameters, messages and documents.
 
-    The documents are inside the screened messages.
+    Messages and documents are hashed as they came: the fence around them has another mark on another worker.
     """
     job = job_run.job
     parts: Iterable[bytes] = (
@@ -36,7 +36,8 @@ def cache_key(job_run: JobRun) -> str:
         b"" if job.prompt_version is None else job.prompt_version.encode(),
         str(job_run.max_output_tokens).encode(),
         job.params.model_dump_json(exclude={"max_output_tokens"}).encode(),
-        pydantic_core.to_json(job_run.messages),
+        pydantic_core.to_json(job.messages),
+        pydantic_core.to_json(job.documents),
     )
     digest = hashlib.sha256()
     for part in parts:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from producer_sdk.contract import ErrorCode, ImagePart, JobError, Message, to_pico, to_usd
@@ -41,10 +41,20 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan, and what follows from it when it is empty."""
+    """The plan, the longest answer that it was made for, and what follows when it is empty."""
 
     plan: Plan
+    max_output_tokens: int
     error: JobError | None = None
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a deployment must take: so much input, so long an answer, within so much money (None: any)."""
+
+    input_bound: int
+    output: int
+    limit_pico: int | None
 
 
 def highest_input_tokens(job_run: JobRun) -> int:
@@ -71,56 +81,51 @@ def plan(
     """The deployments to try, in order: alias after alias, inside each by weight, the same for the same job.
 
     `missing` names deployments that cannot be used, each with its reason. A job with a static prefix is drawn by
-    that prefix's key, so that the provider's cache of it stays warm.
+    that prefix's key, so that the provider's cache of it stays warm. The answer is as long as the first deployment can
+    write it at most; one that cannot write so much is left out.
     """
     task, seed = job_run.known_task(), _seed(job_run)
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
+    need = _Need(input_bound, job_run.max_output_tokens, limit)
     calls: dict[str, PlannedCall] = {}
     left_out: dict[str, LeftOut] = {}
     for alias in job_run.aliases:
         for deployment in ordered(job_run.routing.aliases[alias], seed=seed):
-            if deployment.name in calls or deployment.name in left_out:
+            name = deployment.name
+            if name in calls or name in left_out:
                 continue
-            judged = _judge(
-                deployment,
-                alias,
-                card=cards.get(deployment.name),
-                missing=missing.get(deployment.name),
-                input_bound=input_bound,
-                output=job_run.max_output_tokens,
-                limit=limit,
-            )
-            if isinstance(judged, LeftOut):
-                left_out[deployment.name] = judged
+            asked = need if calls else replace(need, output=min(need.output, deployment.max_output_tokens))
+            reason = _unfit(deployment, card=cards.get(name), missing=missing.get(name), need=asked)
+            if reason:
+                left_out[name] = reason
             else:
-                calls[deployment.name] = judged
+                highest = cards[name].highest(input_tokens=input_bound, output_tokens=asked.output)
+                calls[name] = PlannedCall(deployment, alias, cards[name], highest)
+                need = asked
     found = Plan(tuple(calls.values()), tuple((left.name, left.reason) for left in left_out.values()))
-    return Planned(found, None if calls else _nothing_left(tuple(left_out.values())))
+    return Planned(found, need.output, None if calls else _nothing_left(tuple(left_out.values())))
 
 
-def _judge(
-    deployment: Deployment,
-    alias: str,
-    *,
-    card: RateCard | None,
-    missing: str | None,
-    input_bound: int,
-    output: int,
-    limit: int | None,
-) -> PlannedCall | LeftOut:
+def _unfit(
+    deployment: Deployment, *, card: RateCard | None, missing: str | None, need: _Need
+) -> LeftOut | None:
+    """Why the deployment is left out, or None."""
     if missing is not None or card is None:
         return LeftOut(deployment.name, Cause.UNUSABLE, missing or "no price")
-    at_least = input_bound // BYTES_PER_TOKEN
-    if at_least + output > deployment.context_tokens:
-        reason = (
-            f"context too long: at least {at_least} + {output} tokens, it takes {deployment.context_tokens}"
-        )
+    if deployment.max_output_tokens < need.output:
+        reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
+        return LeftOut(deployment.name, Cause.UNUSABLE, reason)
+    at_least = need.input_bound // BYTES_PER_TOKEN
+    if at_least + need.output > deployment.context_tokens:
+        room = deployment.context_tokens
+        reason = f"context too long: at least {at_least} + {need.output} tokens, it takes {room}"
         return LeftOut(deployment.name, Cause.TOO_LONG, reason)
-    highest = card.highest(input_tokens=input_bound, output_tokens=output)
-    if limit is not None and highest > limit:
-        reason = f"too dear: up to {_usd(highest)} USD, the task's limit leaves {_usd(max(0, limit))}"
+    highest = card.highest(input_tokens=need.input_bound, output_tokens=need.output)
+    if need.limit_pico is not None and highest > need.limit_pico:
+        left = _usd(max(0, need.limit_pico))
+        reason = f"too dear: up to {_usd(highest)} USD, the task's limit leaves {left}"
         return LeftOut(deployment.name, Cause.TOO_DEAR, reason)
-    return PlannedCall(deployment, alias, card, highest)
+    return None
 
 
 def ordered(deployments: tuple[Deployment, ...], *, seed: str) -> list[Deployment]:

@@ -27,6 +27,7 @@ class PlanRoute:
             input_bound=rules.highest_input_tokens(job_run),
         )
         job_run.plan = planned.plan
+        job_run.max_output_tokens = planned.max_output_tokens
         if planned.error:
             raise JobStopped(planned.error)
         return await proceed(job_run)

@@ -9,7 +9,7 @@ import redis.asyncio
 
 from producer_sdk.contract import Citation, Finding, GenerationParams, Message, Tool, ToolCall, Usage
 from tests.servers import Valkey
-from tests.worker.job_runs import Rest, answer_of, job_of, routing_of, run_of
+from tests.worker.job_runs import Rest, answer_of, document, job_of, routing_of, run_of
 from worker.cache.rules import cache_key
 from worker.cache.step import AnswerFromCache
 from worker.cache.store import MAX_BYTES, ExactCache, KeptAnswer
@@ -56,7 +56,8 @@ async def test_the_same_question_is_answered_without_a_call_and_says_what_it_sav
         asking(params=GenerationParams(stop=["x"])),
         asking(run={"aliases": ("large",)}),
         asking(run={"max_output_tokens": 7}),
-        asking(run={"messages": (Message(role="system", content="hello"),)}),
+        asking(messages=[Message(role="system", content="hello")]),
+        asking(documents=[document("hello")]),
     ],
 )
 async def test_another_question_tenant_task_alias_version_or_parameter_is_not_answered(step, other):
@@ -83,6 +84,11 @@ async def test_what_must_not_be_kept_is_always_asked_anew(step: AnswerFromCache,
     for _ in range(2):
         assert (await step.run(run, rest)).cache == "none"
     assert len(rest.saw) == 2
+
+
+def test_the_fences_mark_is_not_part_of_the_question():
+    fenced = (Message(role="user", content="<tool_result 3f> x </tool_result 3f>"),)
+    assert cache_key(asking(run={"messages": fenced})) == cache_key(asking())
 
 
 async def test_a_remark_on_the_prompts_layout_does_not_forbid_the_cache(step: AnswerFromCache):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
@@ -95,6 +96,19 @@ def test_a_plan_with_nothing_in_it_ends_the_job_with_what_can_be_changed(changes
     found = planned(run_of(routing=routing_of(tasks={"ask": task})), **changes)
     assert (found.plan.calls, found.error.code, found.error.status) == ((), code, status)
     assert "local/s: " in found.error.message
+
+
+def test_the_answer_is_as_long_as_the_first_deployment_can_write_and_shorter_ones_are_left_out():
+    wide, short = (
+        replace(deployment("s"), max_output_tokens=80),
+        replace(deployment("l"), max_output_tokens=79),
+    )
+    found = planned(
+        run_of(routing=routing_of(aliases={"small": (wide,), "large": (short,)})), input_bound=200
+    )
+    assert found.max_output_tokens == 80
+    assert [call.highest_pico for call in found.plan.calls] == [280 * 10]
+    assert found.plan.left_out == (("local/l", "it writes at most 79 tokens, the answer may have 80"),)
 
 
 def test_the_same_job_gets_the_same_order_and_many_jobs_share_by_weight():
