@@ -35,6 +35,7 @@ from worker.pool import LoopPool
 Dispatch = Callable[[HeldDelivery, list[Any]], None]
 Assemble = Callable[[], Awaitable[Assembly]]
 IDLE_S = 1.0
+EVENTS_EVERY_S = 0.25
 NEWER_VERSION_WAIT_MS = 600_000
 START_TIMEOUT_S = 60.0
 logger = logging.getLogger(__name__)
@@ -257,13 +258,16 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
         """Starts the feeder with the worker's first connection; later ones only resume it."""
 
         requires = (Tasks,)
+        flushing: Any = None
 
         def start(self, c: Any) -> None:
             """Called on Celery's main thread whenever its connection is up."""
             pool: LoopPool = c.pool
             if c.event_dispatcher:
-                # jobs only queue their events: publishing blocks, and is left to Celery's main thread
+                # jobs only queue their events: publishing blocks, and is left to a timer of Celery's main thread
                 c.event_dispatcher.buffer_limit = sys.maxsize
+                c.event_dispatcher.on_send_buffered = None
+                self.flushing = c.timer.call_repeatedly(EVENTS_EVERY_S, c.event_dispatcher.flush)
             if pool.feeder is None:
                 starting = asyncio.run_coroutine_threadsafe(_start(pool, c), pool.loop)
                 starting.result(START_TIMEOUT_S)
@@ -272,6 +276,8 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
 
         def stop(self, c: Any) -> None:
             """Called on shutdown, and when Celery's own connection breaks."""
+            if self.flushing:
+                self.flushing.cancel()
             if c.pool.feeder:
                 c.pool.loop.call_soon_threadsafe(c.pool.feeder.stop_taking)
 
