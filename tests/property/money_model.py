@@ -80,7 +80,7 @@ def settle(redis: Redis | None, a: str, amount: int, off: str | None) -> Redis |
 def worker_moves(s: State, off: str | None) -> Moves:
     for a, step, epoch in s.workers:
         if step not in ("dead", "done"):
-            yield f"{a} dies", _go(s, a, "dead")
+            yield f"{a}: dies", _go(s, a, "dead")
         if step in ("new", "reserved", "refused"):
             yield from _moves_before_its_call(s, a, step, epoch, off)
         else:
@@ -94,25 +94,25 @@ def _go(s: State, a: str, step: str, epoch: int = 0, **change) -> State:
 def _moves_before_its_call(s: State, a: str, step: str, epoch: int, off: str | None) -> Moves:
     if step == "new" and s.redis and used(s.redis) + WORST <= LIMIT:
         held = s.redis._replace(records=put(s.redis.records, a, HELD))
-        yield f"{a} reserves", _go(s, a, "reserved", s.redis.epoch, redis=held)
+        yield f"{a}: reserves", _go(s, a, "reserved", s.redis.epoch, redis=held)
     if step == "reserved" and (a in dict(s.sql) or (epoch != s.epoch and off != "epoch")):
-        yield f"{a} is refused at the journal", _go(s, a, "refused")
+        yield f"{a}: is refused at the journal", _go(s, a, "refused")
     elif step == "reserved":
-        yield f"{a} journals", _go(s, a, "journalled", sql=put(s.sql, a, Row("in_flight", WORST, False)))
+        yield f"{a}: journals", _go(s, a, "journalled", sql=put(s.sql, a, Row("in_flight", WORST, False)))
     if step == "refused":
-        yield f"{a} gives its hold back", _go(s, a, "done", redis=settle(s.redis, a, 0, off))
+        yield f"{a}: gives its hold back", _go(s, a, "done", redis=settle(s.redis, a, 0, off))
 
 
 def _moves_after_its_journal(s: State, a: str, step: str, epoch: int, off: str | None) -> Moves:
     if step == "journalled":
-        yield f"{a} settles in SQL", _go(s, a, "paid", sql=put(s.sql, a, Row("settled", COST, False)))
+        yield f"{a}: settles in SQL", _go(s, a, "paid", sql=put(s.sql, a, Row("settled", COST, False)))
     if step == "paid" and s.redis and a in dict(s.redis.records):
         told = settle(s.redis, a, COST, off)
-        yield f"{a} settles in Redis", _go(s, a, "told", s.redis.epoch, redis=told)
+        yield f"{a}: settles in Redis", _go(s, a, "told", s.redis.epoch, redis=told)
     elif step == "paid":
-        yield f"{a} is unknown to Redis", _go(s, a, "done")
+        yield f"{a}: is unknown to Redis", _go(s, a, "done")
     if step == "told":
-        yield f"{a} is mirrored", _go(s, a, "done", sql=mirrored(s, a, COST, epoch, off))
+        yield f"{a}: is mirrored", _go(s, a, "done", sql=mirrored(s, a, COST, epoch, off))
 
 
 def mirrored(s: State, a: str, amount: int, epoch: int, off: str | None):
@@ -125,9 +125,12 @@ def mirrored(s: State, a: str, amount: int, epoch: int, off: str | None):
 def reaper_moves(s: State, off: str | None) -> Moves:
     for a, row in s.sql:
         if row.state == "in_flight":
-            yield f"reaper: {a} uncertain", s._replace(sql=put(s.sql, a, Row("uncertain", WORST, False)))
+            yield (
+                f"{a}: reaper makes it uncertain",
+                s._replace(sql=put(s.sql, a, Row("uncertain", WORST, False))),
+            )
         elif not row.mirrored and s.reaper is None:
-            yield f"reaper reads {a}", s._replace(reaper=(a, row.amount, -1))
+            yield f"{a}: reaper reads it", s._replace(reaper=(a, row.amount, -1))
     yield from _moves_of_a_read_row(s, off)
     yield from _moves_of_holds(s, off)
 
@@ -136,12 +139,12 @@ def _moves_of_a_read_row(s: State, off: str | None) -> Moves:
     if s.reaper is None:
         return
     a, amount, epoch = s.reaper
-    yield "reaper dies", s._replace(reaper=None)
+    yield f"{a}: reaper dies", s._replace(reaper=None)
     if epoch >= 0:
-        yield f"reaper mirrors {a}", s._replace(sql=mirrored(s, a, amount, epoch, off), reaper=None)
+        yield f"{a}: reaper mirrors it", s._replace(sql=mirrored(s, a, amount, epoch, off), reaper=None)
     elif s.redis and a in dict(s.redis.records):
         told = settle(s.redis, a, amount, off)
-        yield f"reaper settles {a}", s._replace(redis=told, reaper=(a, amount, s.redis.epoch))
+        yield f"{a}: reaper settles it", s._replace(redis=told, reaper=(a, amount, s.redis.epoch))
 
 
 def _moves_of_holds(s: State, off: str | None) -> Moves:
@@ -150,18 +153,18 @@ def _moves_of_holds(s: State, off: str | None) -> Moves:
     rows = dict(s.sql)
     for a in [a for a, settled in s.redis.records if settled == HELD]:
         if a not in rows and off != "void":
-            yield f"reaper voids {a}", s._replace(sql=put(s.sql, a, Row("void", 0, True)))
+            yield f"{a}: reaper voids it", s._replace(sql=put(s.sql, a, Row("void", 0, True)))
         if (a not in rows and off == "void") or (a in rows and rows[a].state == "void"):
-            yield f"reaper frees {a}", s._replace(redis=settle(s.redis, a, 0, off))
+            yield f"{a}: reaper frees it", s._replace(redis=settle(s.redis, a, 0, off))
 
 
 def server_moves(s: State) -> Moves:
     if s.redis and s.flushes:
-        yield "flush", s._replace(redis=None, flushes=s.flushes - 1)
+        yield "server: is flushed", s._replace(redis=None, flushes=s.flushes - 1)
     for a, settled in s.redis.records if s.redis else ():
         if settled != HELD:
             rest = tuple(record for record in s.redis.records if record[0] != a)
-            yield f"the record of {a} expires", s._replace(redis=s.redis._replace(records=rest))
+            yield f"{a}: its record expires", s._replace(redis=s.redis._replace(records=rest))
 
 
 def sums_of_rebuilds(s: State) -> Moves:
@@ -176,16 +179,16 @@ def sums_of_rebuilds(s: State) -> Moves:
     for i, built in enumerate(s.rebuilds):
         if built is None:
             rebuilds = _with(s.rebuilds, i, new)
-            yield f"rebuild {i} sums", s._replace(epoch=s.epoch + 1, sql=rows, rebuilds=rebuilds)
+            yield f"{i}: rebuild sums up", s._replace(epoch=s.epoch + 1, sql=rows, rebuilds=rebuilds)
 
 
 def installs_of_rebuilds(s: State) -> Moves:
     for i, built in enumerate(s.rebuilds):
         if built is not None:
             rest = _with(s.rebuilds, i, None)
-            yield f"rebuild {i} gives up", s._replace(rebuilds=rest)
+            yield f"{i}: rebuild gives up", s._replace(rebuilds=rest)
             if s.redis is None or built.epoch > s.redis.epoch:
-                yield f"rebuild {i} installs", s._replace(redis=built, rebuilds=rest)
+                yield f"{i}: rebuild installs", s._replace(redis=built, rebuilds=rest)
 
 
 def _with(rebuilds, i, new):

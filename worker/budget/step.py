@@ -8,7 +8,14 @@ from uuid import UUID
 
 from worker.budget import rules
 from worker.budget.store import BudgetStore, ClockApart, NeedsRebuild, Refused, Reserved, Settled
-from worker.errors import BudgetUnavailable, HandBack, JobStopped, JournalRefused, LedgerUnavailable
+from worker.errors import (
+    BudgetUnavailable,
+    HandBack,
+    JobStopped,
+    JournalRefused,
+    LedgerRefused,
+    LedgerUnavailable,
+)
 from worker.job_run import Answer, Attempt, ProceedAttempt
 
 MOST_TRIES = 3
@@ -84,7 +91,7 @@ class HoldBudget:
             answer = await self._store.settle(attempt.id, amount_pico=amount_pico)
             if isinstance(answer, Settled):
                 await self._mirrored({attempt.id: (answer.epoch, amount_pico)})
-        except (BudgetUnavailable, LedgerUnavailable) as error:
+        except (BudgetUnavailable, LedgerUnavailable, LedgerRefused) as error:
             logger.warning("attempt %s is left to the reaper: %s", attempt.id, error)
 
     async def _give_back(self, attempt: Attempt) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import redis.asyncio
 import redis.exceptions
@@ -187,8 +187,10 @@ class BudgetStore:
 
     async def claim(self, duty: str, *, for_ms: int) -> bool:
         """Take a duty of the fleet for a while; False while another has it. Only to save work, never for safety."""
-        key = f"{self._books}:{duty}"
-        return bool(await self._cross("claim", lambda: self._redis.set(key, b"1", nx=True, px=for_ms)))
+        key, mine = f"{self._books}:{duty}", uuid4().bytes
+        # The answer is what was there before: our own token says that a reply was lost and the claim is repeated.
+        before = await self._cross("claim", lambda: self._redis.set(key, mine, nx=True, get=True, px=for_ms))
+        return before in (None, mine)
 
     async def release(self, duty: str) -> None:
         """Let another take the duty at once."""
