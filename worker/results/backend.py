@@ -35,3 +35,9 @@ class LaneBackend(RedisBackend):  # type: ignore[misc]  # celery has no type inf
             meta["fairlane"] = standing.model_dump(mode="json")
         properties[PAYLOAD] = self.encode(meta)
         return result
+
+    def mark_as_revoked(self, task_id: str, *_celery: Any, **_options: Any) -> None:
+        """Store nothing: a revoked job's one result is written by the worker that ends it (worker.consumer).
+
+        Celery's own would write REVOKED at once, from every worker that does not run the job, even over its answer.
+        """
