@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from producer_sdk.contract import Job, Message
 from tests.chaos.books import violations
@@ -28,6 +29,10 @@ class Life:
     is_cancelled: bool = False
     ends: frozenset[str] = frozenset({"succeeded"})
 
+    def cut(self, calls: Sequence[Mapping[str, Any]]) -> int:
+        """How many of the provider's calls end without anybody being told what they cost."""
+        return int(self.is_cancelled) + sum(call["status"] >= 500 for call in calls)
+
     def job(self) -> Job:
         text = f"{self.text} {uuid.uuid4()}"
         return Job(tenant="ants", task="ask", messages=[Message(role="user", content=text)])
@@ -48,7 +53,9 @@ async def record(stage: Stage, life: Life) -> list[Boundary]:
         done = len(worker.crossed)
         await until(lambda: "redis:sweep" in worker.crossed[done:], what="another sweep")
         worker.kill()
-        assert violations(await scene.evidence()) == [], worker.log
+        scene.broken_by_tests = life.cut(await scene.calls())
+        faults = violations(await scene.evidence())
+        assert not faults, (faults, worker.log)
         return boundaries(worker.crossed)
 
 
@@ -77,13 +84,13 @@ async def _live_through(stage: Stage, scene: Scene, life: Life, strike: Strike) 
     async with _begun(scene, life) as job:
         doomed = stage.worker(scene, strike)
         await until(lambda: doomed.struck, what="the boundary")
-        if strike.mode is Mode.REPEATS:
-            scene.broken_by_tests = int(strike.at.name.startswith("call:"))
-        else:
+        if strike.mode is not Mode.REPEATS:
             await until(lambda: doomed.exit_code == SIGKILLED, what="the worker's death")
             scene.in_flight_at_kills = len(scene.rows.in_flight())
             stage.worker(scene)
         await until(scene.is_at_rest, what="rest")
+    broken = strike.mode is Mode.REPEATS and strike.at.name.startswith("call:")
+    scene.broken_by_tests = int(broken) + life.cut(await scene.calls())
     faults = violations(await scene.evidence())
     status = (await scene.ended(job.job_id))["status"]
     return faults if status in life.ends else [*faults, f"the job ended as {status}"]

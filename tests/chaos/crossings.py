@@ -94,7 +94,9 @@ class Striking(Tracing):
         if self._mode is Mode.DIES_BEFORE:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._mode is Mode.PAUSES:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pthread_kill(
+                threading.get_ident(), signal.SIGSTOP
+            )  # kill() would let this thread go on a bit
         if self._mode is Mode.STANDS_STILL:
             threading.Event().wait(600)
 

@@ -17,16 +17,18 @@ from producer_sdk.contract import Job, Message, uuid7
 from producer_sdk.errors import BrokerUnavailable
 from tests.chaos.books import Evidence, violations
 from tests.chaos.scene import Scene, until
-from tests.chaos.stage import BILLED_FAILURE, RULES, SLOW
+from tests.chaos.stage import RULES, SLOW
 from tests.servers import Valkey
 from worker.settings import WorkerSettings
 
 TENANTS = ("ants", "bees", "cats", "dogs")
 LATENCIES_MS = (50, 150, 400)
 BUSY = "[busy]"
+DOWN = "[down]"
 SOAK_RULES = [
     *RULES,
     {"match": {"contains": BUSY, "model": "twin-small"}, "status": 429, "retry_after": 1},
+    {"match": {"contains": DOWN, "model": "twin-small"}, "status": 503},
     *({"match": {"contains": f"[{ms} ms]"}, "latency_ms": ms} for ms in LATENCIES_MS),
 ]
 LEAST_SUCCEEDED = 0.95
@@ -213,7 +215,7 @@ class Soak:
 
 def _job(dice: random.Random, number: int) -> Job:
     """Mostly plain questions of different lengths and latencies; some go wrong in a way that the fleet can mend."""
-    kind = dice.choices(["plain", "repeated", BILLED_FAILURE, SLOW, BUSY], [80, 5, 7, 4, 4])[0]
+    kind = dice.choices(["plain", "repeated", DOWN, SLOW, BUSY], [80, 5, 7, 4, 4])[0]
     words = "please " * dice.randint(1, 60)
     text = f"{words} [{dice.choice(LATENCIES_MS)} ms] question {number} of {dice.getrandbits(32)}"
     if kind == "repeated":

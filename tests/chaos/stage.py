@@ -20,7 +20,7 @@ from worker.ledger.ledger import Ledger
 BILLED_FAILURE = "[a billed failure]"
 SLOW = "[a slow answer]"
 RULES = [
-    {"match": {"contains": BILLED_FAILURE, "model": "twin-small"}, "status": 500, "bill": True},
+    {"match": {"contains": BILLED_FAILURE, "model": "twin-small"}, "status": 502, "bill": True},
     {"match": {"contains": SLOW}, "latency_ms": 1200, "chunk_ms": 20},
 ]
 
