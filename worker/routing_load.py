@@ -33,10 +33,10 @@ from worker.routing_file import (
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
 SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier")
-_PROVIDER = ("dialect", "base_url", "base_url_env", "key_env")
-_DEPLOYMENT = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price")
-_PRICE = ("input", "output", "cache_read", "cache_write")
-_TASK = (
+PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env")
+DEPLOYMENT_KEYS = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price")
+PRICE_KEYS = ("input", "output", "cache_read", "cache_write")
+TASK_KEYS = (
     "default",
     "fallback",
     "max_latency_ms",
@@ -45,7 +45,7 @@ _TASK = (
     "max_output_tokens",
     "cache_ttl_s",
 )
-_LIMITS = (
+LIMIT_KEYS = (
     "allow",
     "deny",
     "replace",
@@ -122,7 +122,7 @@ def _whole_file(root: Place) -> RoutingFile:
     for name, task in fields.entries_of("tasks").items():
         _check_name(task, name, _TASK_NAME, "a task")
     tiers = _named(
-        fields.entries_of("tiers"), lambda name, tier: _limited(tier.fields(_LIMITS), Tier(name), aliases)
+        fields.entries_of("tiers"), lambda name, tier: _limited(tier.fields(LIMIT_KEYS), Tier(name), aliases)
     )
     tenants = _named(fields.entries_of("tenants"), lambda name, tenant: _tenant(name, tenant, tiers, aliases))
     for name, tenant in fields.entries_of("tenants").items():
@@ -146,7 +146,7 @@ def _named(entries: dict[str, Place], build: Callable[[str, Place], T]) -> dict[
 
 
 def _provider(name: str, place: Place) -> Provider:
-    fields = place.fields(_PROVIDER, required=("dialect",))
+    fields = place.fields(PROVIDER_KEYS, required=("dialect",))
     if "base_url" not in fields.entries and "base_url_env" not in fields.entries:
         place.fault("'base_url' is missing: add it, or 'base_url_env'")
     key_env, base_url_env = fields.text("key_env"), fields.text("base_url_env")
@@ -194,7 +194,7 @@ def _alias(place: Place, providers: dict[str, Provider]) -> tuple[Deployment, ..
 
 def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
     required = ("provider", "model", "context_tokens", "max_output_tokens")
-    fields = place.fields(_DEPLOYMENT, required=required)
+    fields = place.fields(DEPLOYMENT_KEYS, required=required)
     at = fields.entries.get("provider")
     provider = providers.get(at.name_of(providers, "provider") if at else "")
     model = fields.text("model") or "?"
@@ -215,7 +215,7 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
 
 
 def _price(place: Place) -> Price:
-    fields = place.fields(_PRICE, required=("input", "output"))
+    fields = place.fields(PRICE_KEYS, required=("input", "output"))
     return Price(
         input=fields.amount("input") or Decimal(0),
         output=fields.amount("output") or Decimal(0),
@@ -238,7 +238,7 @@ def _check_same_everywhere(places: dict[str, Place], aliases: dict[str, tuple[De
 
 
 def _task(name: str, place: Place, aliases: Collection[str]) -> TaskRule:
-    fields = place.fields(_TASK, required=("default",))
+    fields = place.fields(TASK_KEYS, required=("default",))
     default = fields.entries.get("default")
     return TaskRule(
         name=name,
@@ -302,7 +302,7 @@ def _tenant(name: str, place: Place, tiers: dict[str, Tier], aliases: Collection
     """`acme: pro`, or a mapping: its tier, its zone and what it has otherwise than its tier."""
     if place.is_scalar():
         return Tenant(name, tiers.get(place.name_of(tiers, "tier")) or Tier("?"))
-    fields = place.fields(("tier", "zone", *_LIMITS), required=("tier",))
+    fields = place.fields(("tier", "zone", *LIMIT_KEYS), required=("tier",))
     at = fields.entries.get("tier")
     tier = tiers.get(at.name_of(tiers, "tier") if at else "") or Tier("?")
     return Tenant(name, _limited(fields, tier, aliases), zone=_zone(fields))

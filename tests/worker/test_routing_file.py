@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,7 +16,16 @@ from tests.worker.job_runs import REPO
 from tests.worker.wrong_routing_files import GOOD, WRONG
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.errors import ConfigError
-from worker.routing_load import check, load
+from worker.routing_load import (
+    DEPLOYMENT_KEYS,
+    LIMIT_KEYS,
+    PRICE_KEYS,
+    PROVIDER_KEYS,
+    SECTIONS,
+    TASK_KEYS,
+    check,
+    load,
+)
 
 SHIPPED = REPO / "routing.yaml"
 
@@ -194,3 +204,9 @@ def test_json_and_yaml_of_one_content_mean_the_same(tmp_path: Path):
     as_json = written(tmp_path, json.dumps(yaml.safe_load(GOOD)), "routing.json")
     one, other = load(as_json), load(written(tmp_path, GOOD))
     assert (one.tasks, one.tenants, one.aliases) == (other.tasks, other.tenants, other.aliases)
+
+
+def test_the_reference_names_every_key():
+    reference = (REPO / "docs" / "routing.md").read_text(encoding="utf-8")
+    known = (*SECTIONS, *PROVIDER_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS, *TASK_KEYS, *LIMIT_KEYS)
+    assert [key for key in known if not re.search(rf"\b{key}\b", reference)] == []
