@@ -28,7 +28,7 @@ FAILURES = (
     TypeError,
     ValueError,
 )
-_NO_TABLES = ("no such table", "no such column", "42P01", "42703")
+_NOT_THERE = ("42P01", "42703")
 
 
 def open_engine(url: str, *, timeout_s: float) -> Engine:
@@ -93,15 +93,25 @@ def passes(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError)
 
 
+def needs_migration(error: Exception) -> bool:
+    """Whether a table or a column is not there: that does not pass by itself."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return _code(error) in _NOT_THERE or str(error.orig).startswith(("no such table", "no such column"))
+
+
 def told(error: Exception) -> str:
     """A failure in words that hold nothing of a row."""
-    if not isinstance(error, DBAPIError):
-        return type(error).__name__
-    code = getattr(error.orig, "pgcode", None) or ""
-    shown = str(error.orig) if "no such" in str(error.orig) else code
-    if any(word in shown for word in _NO_TABLES):
+    if needs_migration(error):
         return "the ledger's tables are missing or older than this version: run `fairlane migrate`"
-    return f"{type(error.orig).__name__} {code}".strip()
+    if isinstance(error, DBAPIError):
+        return f"{type(error.orig).__name__} {_code(error)}".strip()
+    return type(error).__name__
+
+
+def _code(error: DBAPIError) -> str:
+    """PostgreSQL's SQLSTATE; SQLite has none."""
+    return getattr(error.orig, "pgcode", None) or ""
 
 
 class Line:

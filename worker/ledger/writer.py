@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from producer_sdk.contract import Crossing
 from worker.errors import LedgerRefused, LedgerUnavailable, WorkerError
-from worker.ledger.database import FAILURES, READ_ONLY, Line, passes, told
+from worker.ledger.database import FAILURES, READ_ONLY, Line, needs_migration, passes, told
 from worker.ledger.operations import Operation
 
 MOST_TOGETHER = 200
@@ -119,13 +119,16 @@ class Writer:
                 return
             except FAILURES as error:
                 self._engine.dispose()
+                why = told(error)
+                if needs_migration(error):
+                    _tell(group, [LedgerUnavailable(why)] * len(group))
+                    return
                 if passes(error):
-                    why = told(error)
                     logger.warning("a batch of %d is repeated: %s", len(group), why)
-                    time.sleep(pause)
+                    time.sleep(min(pause, _time_left(group)))
                     pause = min(2 * pause, 1.0)
                 elif len(group) > 1:
-                    logger.warning("a batch of %d is done one by one: %s", len(group), told(error))
+                    logger.warning("a batch of %d is done one by one: %s", len(group), why)
                     for waiting in group:
                         self._answer([waiting])
                     return
@@ -160,6 +163,10 @@ def _in_time(group: Sequence[Waiting], why: str) -> list[Waiting]:
     late = [waiting for waiting in group if waiting.deadline <= now]
     _tell(late, [LedgerUnavailable(why)] * len(late))
     return [waiting for waiting in group if waiting.deadline > now and not waiting.future.cancelled()]
+
+
+def _time_left(group: Sequence[Waiting]) -> float:
+    return max(0.0, max(waiting.deadline for waiting in group) - time.monotonic())
 
 
 def _tell(group: Sequence[Waiting], outcomes: Sequence[Any]) -> None:
