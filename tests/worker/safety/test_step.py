@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -124,10 +123,10 @@ async def test_the_seeds_static_system_prompt_keeps_its_key():
 async def test_the_loop_goes_on_while_a_large_document_is_scanned():
     job_run = running(job_of(documents=[document("The hotel has a pool and forty rooms. " * 40_000)]))
     screening = asyncio.ensure_future(STEP.run(job_run, Rest()))
-    longest, began = 0.0, time.monotonic()
+    turns = 0
     while not screening.done():
         await asyncio.sleep(0)
-        longest, began = max(longest, time.monotonic() - began), time.monotonic()
+        turns += 1
     await screening
-    assert longest < 0.4
+    assert turns > 20, "a scan on the loop itself would leave it two or three"
     assert job_run.findings == []
