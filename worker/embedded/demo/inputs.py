@@ -41,7 +41,7 @@ def project_file(*parts: str) -> Path:
     Raises ConfigError when the installation left it out.
     """
     package = Path(__file__).parents[2]
-    for root in (package.parent, package):
+    for root in (package, package.parent):
         path = root.joinpath(*parts)
         if path.exists():
             return path
