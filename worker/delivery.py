@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import pydantic_core
 import redis.exceptions
 
 from producer_sdk.contract import ErrorCode, JobError, JobResult
@@ -308,7 +308,7 @@ async def patiently(call: Callable[[], Awaitable[Any]], *, within_s: float = 600
 def decoded(envelope: Envelope) -> list[Any]:
     """Celery's task body in a message. Raises BadMessage."""
     try:
-        body = json.loads(envelope.body)
+        body = pydantic_core.from_json(envelope.body, allow_inf_nan=False)
     except ValueError as error:
         raise BadMessage("the body is not JSON: see docs/wire.md") from error
     shape = isinstance(body, list) and len(body) == 3 and isinstance(body[1], dict)
