@@ -118,7 +118,7 @@ def run_worker(order: dict[str, Any]) -> None:
     crossing = Striking(trace, Boundary(**at), Mode(order["mode"])) if at else Tracing(trace)
     app = build_app(settings, lambda: assemble(settings, crossing=crossing))
     arguments = command(settings, loglevel="INFO")
-    app.worker_main(arguments[arguments.index("worker") :])
+    raise SystemExit(app.worker_main(arguments[arguments.index("worker") :]))
 
 
 if __name__ == "__main__":
