@@ -1,0 +1,175 @@
+"""Hypothesis drives the lanes on a real Valkey and a model of them side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import hypothesis
+import redis.asyncio
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from producer_sdk.contract.envelope import LaneEntry
+from producer_sdk.lanes import Finished
+from tests.producer_sdk.lanes.hall import LEASE_MS, TTL_S, Hall, job
+from tests.property.lanes_model import LANES, Model
+from tests.servers import Valkey
+
+T = TypeVar("T")
+DELIVERY_CAP = 2
+RUNS, MOVES = 40, 30
+offsets_ms = st.sampled_from([0, 1, 5000, LEASE_MS, 3 * LEASE_MS])
+
+
+class LanesAndModel(RuleBasedStateMachine):
+    """Each rule does one thing to both and compares their answers."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.client = redis.asyncio.Redis.from_url(url)
+        self.hall = Hall(self.client, f"m{uuid.uuid4().hex[:10]}")
+        self.tags: list[str] = []
+        self.operations = 0
+
+    def wait(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Await."""
+        return self.runner.run(doing)
+
+    def teardown(self) -> None:
+        """Close the client and its loop."""
+        self.wait(self.client.aclose())
+        self.runner.close()
+
+    @initialize(cap=st.integers(1, 3))
+    def open(self, cap: int) -> None:
+        """An open hall: its first lease has passed."""
+        self.wait(self.hall.open())
+        self.wait(self.hall.lanes.set_caps({}, default=cap))
+        self.model = Model(cap=cap, lease=LEASE_MS, delivery_cap=DELIVERY_CAP)
+
+    @rule(
+        name=st.integers(0, 12),
+        tenant=st.sampled_from(["acme", "a:b", ""]),
+        lane=st.sampled_from(LANES),
+        cost=st.integers(1, 300),
+        priority=st.sampled_from([0, 5, 5, 9]),
+        due=offsets_ms,
+        deadline=st.sampled_from([0, 0, 5000, 2 * LEASE_MS]),
+        body=st.sampled_from(["", "", "", "other"]),
+    )
+    def put(
+        self, name: int, tenant: str, lane: str, cost: int, priority: int, due: int, deadline: int, body: str
+    ) -> None:
+        """Put a job, old or new."""
+        now = self.hall.now_ms
+        entry = job(
+            f"j{name}", tenant, lane=lane, cost=cost, priority=priority, body=body,
+            due_ms=now + due if due else 0, deadline_ms=now + deadline if deadline else 0,
+        )  # fmt: skip
+        assert self.wait(self.hall.put(entry)) == [self.model.put(entry, now)]
+
+    @rule(n=st.integers(1, 5), is_repeated=st.booleans())
+    def take(self, n: int, is_repeated: bool) -> None:
+        """Take, and take again with the same operation id."""
+        self.operations += 1
+        op_id = f"take{self.operations}"
+        held = self.wait(self.hall.take(n, op_id=op_id))
+        given = [(one.job_id, one.stop, one.deliveries) for one in held]
+        assert given == self.model.take(n, self.hall.now_ms, op_id)
+        assert not is_repeated or not held or self.wait(self.hall.take(n, op_id=op_id)) == held
+        self.tags += [one.tag for one in held]
+
+    def tag(self, number: int) -> str:
+        """One of the tags given out, live or not."""
+        return self.tags[number % len(self.tags)]
+
+    @precondition(lambda self: self.tags)
+    @rule(number=st.integers(0, 50))
+    def finish(self, number: int) -> None:
+        """End a delivery, or try to."""
+        tag = self.tag(number)
+        ended = self.wait(self.hall.lanes.finish([Finished(tag, b"done", TTL_S, None)]))
+        assert ended == [self.model.finish(tag)]
+
+    @precondition(lambda self: self.tags)
+    @rule(number=st.integers(0, 50), delay=offsets_ms)
+    def hand_back(self, number: int, delay: int) -> None:
+        """Hand a delivery back, or try to."""
+        tag, now = self.tag(number), self.hall.now_ms
+        assert self.wait(self.hall.lanes.hand_back(tag, delay_ms=delay)) == self.model.hand_back(
+            tag, now, delay
+        )
+
+    @precondition(lambda self: self.tags)
+    @rule(number=st.integers(0, 50), cost=st.integers(1, 300), due=offsets_ms)
+    def move(self, number: int, cost: int, due: int) -> None:
+        """Retry a delivery's job, or try to."""
+        tag, now = self.tag(number), self.hall.now_ms
+        entry: LaneEntry = self.model.rows[tag.rpartition(":")[0]].entry
+        entry = dataclasses.replace(entry, cost=cost, due_ms=now + due if due else 0)
+        assert self.wait(self.hall.lanes.move(tag, entry)) == self.model.move(tag, entry, now)
+
+    @precondition(lambda self: self.tags)
+    @rule(name=st.integers(0, 12))
+    def cancel(self, name: int) -> None:
+        """Cancel a job."""
+        if f"j{name}" in self.model.rows:
+            assert self.wait(self.hall.lanes.cancel(f"j{name}")) == self.model.cancel(f"j{name}")
+
+    @rule(thirds=st.integers(1, 4), alive=st.sets(st.integers(0, 50)))
+    def live_on(self, thirds: int, alive: set[int]) -> None:
+        """Time passes; some workers beat, others are gone."""
+        tags = [tag for number, tag in enumerate(self.tags) if number in alive]
+        for _third in range(thirds):
+            lost = self.wait(self.hall.live_on(LEASE_MS // 3, tags))
+            assert lost == self.model.beat(tags, self.hall.now_ms)
+
+    @rule()
+    def sweep(self) -> None:
+        """Sweep."""
+        returned, dead, held_off = self.wait(self.hall.sweep(delivery_cap=DELIVERY_CAP))
+        assert held_off == (self.hall.now_ms < self.model.hold_until)
+        assert (returned, dead) == self.model.sweep(self.hall.now_ms)
+
+    @rule(jump=st.sampled_from([LEASE_MS, -LEASE_MS]))
+    def jump(self, jump: int) -> None:
+        """The server is away for a lease, or its clock is set back."""
+        self.wait(self.hall.at(self.hall.now_ms + jump))
+        self.wait(self.hall.lanes.beat([], lease_ms=LEASE_MS))
+        self.model.hold_until = self.hall.now_ms + LEASE_MS
+
+    @invariant()
+    def every_job_is_where_the_model_has_it(self) -> None:
+        """And no tenant is over its cap."""
+        names = list(self.model.rows)
+        states = self.wait(self.hall.lanes.states(names))
+        assert {state.job_id: state.state for state in states} == self.model.look()
+        running = Counter(state.tenant for state in states if state.state == "running")
+        assert all(count <= self.model.cap for count in running.values())
+
+    @invariant()
+    def virtual_times_are_the_models(self) -> None:
+        """Those of the tenants that wait for their turn."""
+        depths = {(queue.lane, queue.tenant): queue for queue in self.wait(self.hall.lanes.depths())}
+        found = {spot: depths[spot].virtual_time for spot in self.model.ready}
+        assert found == {spot: self.model.at[spot] for spot in self.model.ready}
+
+
+def test_the_lanes_do_what_the_model_does(valkey: Valkey) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis'
+        lambda: LanesAndModel(valkey.redis_url),
+        settings=hypothesis.settings(max_examples=RUNS, stateful_step_count=MOVES, deadline=None),
+    )
