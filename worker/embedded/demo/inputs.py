@@ -12,6 +12,7 @@ from typing import Any
 
 from producer_sdk.contract import Document
 from worker.errors import ConfigError
+from worker.safety.rules import scan
 
 _HEADING = re.compile(r"^#{1,3} (.+)$", re.MULTILINE)
 SHORTEST_SECTION = 120
@@ -58,7 +59,7 @@ def read_inputs(*, messages: Path | None, documents: Path | None, questions: Pat
     return DemoInputs(
         messages=tuple(read_messages(messages or project_file("examples", "messages.csv"))),
         questions=tuple(read_questions(questions or project_file("examples", "questions.jsonl"))),
-        documents=tuple(read_documents(documents) if documents else sections(project_file("docs"))),
+        documents=tuple(read_documents(documents) if documents else own_sections()),
     )
 
 
@@ -95,6 +96,11 @@ def read_documents(path: Path) -> list[Document]:
         for where, line in _lines(path)
     ]
     return _some(found, path, "document")
+
+
+def own_sections() -> list[Document]:
+    """The project's own docs, but for what quotes injections to explain them: the demo poisons one document itself."""
+    return [one for one in sections(project_file("docs")) if not scan(one.text, "document").strong]
 
 
 def sections(folder: Path) -> list[Document]:

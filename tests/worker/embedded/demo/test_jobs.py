@@ -1,7 +1,7 @@
 """The demo's jobs: tenants in turn, a static prefix for all, one injection."""
 
 from producer_sdk.contract import Document
-from worker.embedded.demo.inputs import DemoInputs, LabelledMessage
+from worker.embedded.demo.inputs import DemoInputs, LabelledMessage, read_inputs
 from worker.embedded.demo.jobs import (
     INJECTION,
     LONGEST_PREFIX,
@@ -10,6 +10,7 @@ from worker.embedded.demo.jobs import (
     classify_prompt,
     rag_jobs,
 )
+from worker.safety.rules import scan
 
 MESSAGES = [LabelledMessage(f"message {number}", f"category_{number % 7}") for number in range(60)]
 DOCUMENTS = tuple(Document(id=f"d{number}", text=f"text about subject{number}") for number in range(9))
@@ -49,3 +50,12 @@ def test_exactly_one_job_carries_the_injection_and_its_tenant_blocks_it() -> Non
         job for job in rag_jobs(INPUTS) if any(INJECTION in document.text for document in job.documents)
     ]
     assert [job.tenant for job in poisoned] == [POISONED_TENANT]
+
+
+def test_of_the_projects_own_jobs_safety_stops_the_poisoned_one_alone() -> None:
+    jobs = rag_jobs(read_inputs(messages=None, documents=None, questions=None))
+    stopped = [
+        job for job in jobs if any(scan(document.text, "document").strong for document in job.documents)
+    ]
+    assert [job.tenant for job in stopped] == [POISONED_TENANT]
+    assert any(INJECTION in document.text for document in stopped[0].documents)
