@@ -63,7 +63,7 @@ class Report:
     plan: Plan
     evidence: Evidence
     duration_s: float
-    ended_badly: int  # workers that did not end by themselves when asked to
+    exit_codes: tuple[int | None, ...]  # of the workers that were asked to end
 
     @property
     def violations(self) -> list[str]:
@@ -73,8 +73,8 @@ class Report:
             found.append(f"only {share:.1%} of the jobs succeeded")
         if len(self.evidence.accepted) != self.plan.jobs:
             found.append(f"{len(self.evidence.accepted)} of {self.plan.jobs} jobs were accepted")
-        if self.ended_badly:
-            found.append(f"{self.ended_badly} workers did not end by themselves when asked to")
+        if any(self.exit_codes):
+            found.append(f"asked to end, the workers ended with {self.exit_codes}")
         return found
 
     def rows(self) -> list[tuple[str, str]]:
@@ -138,11 +138,11 @@ class Soak:
                     )
                 await self._submit(fleet, chunks[-1])
             await until(self._scene.is_at_rest, within_s=120, what="rest after the kills")
-            ended_badly = await self._end_warmly()
+            exit_codes = await self._end_warmly()
         finally:
             for worker in self._workers.values():
                 worker.kill()
-        return Report(self._plan, await self._scene.evidence(), time.monotonic() - began, ended_badly)
+        return Report(self._plan, await self._scene.evidence(), time.monotonic() - began, exit_codes)
 
     def _start(self) -> None:
         self._started += 1
@@ -205,12 +205,12 @@ class Soak:
         except (redis.exceptions.RedisError, OSError):
             return False
 
-    async def _end_warmly(self) -> int:
+    async def _end_warmly(self) -> tuple[int | None, ...]:
         for worker in self._workers.values():
             worker.send(signal.SIGTERM)
         for worker in self._workers.values():
             await until(lambda worker=worker: worker.exit_code is not None, within_s=30, what="a warm end")  # type: ignore[misc]
-        return sum(worker.exit_code != 0 for worker in self._workers.values())
+        return tuple(worker.exit_code for worker in self._workers.values())
 
 
 def _job(dice: random.Random, number: int) -> Job:

@@ -1,8 +1,10 @@
 """The short form of `make chaos`: workers and the broker are killed under load, and the books agree."""
 
+from tests.chaos.forks import ForkedWorker
 from tests.chaos.soak import Plan, Soak
 from tests.chaos.stage import Stage
 from tests.servers import Valkey
+from worker.settings import WorkerSettings
 
 
 async def test_no_job_is_lost_and_every_call_is_booked_while_workers_and_the_broker_are_killed(
@@ -10,5 +12,9 @@ async def test_no_job_is_lost_and_every_call_is_booked_while_workers_and_the_bro
 ) -> None:
     plan = Plan(seed=7, jobs=150, worker_kills=4, broker_kills=1, workers=2)
     async with stage.scene(valkey=own_valkey) as scene:
-        report = await Soak(plan, scene, own_valkey, start=stage.nursery.worker).run()
-    assert report.violations == []
+
+        def start(settings: WorkerSettings) -> ForkedWorker:
+            return stage.worker(scene, worker_name=settings.worker_name)
+
+        report = await Soak(plan, scene, own_valkey, start=start).run()
+        assert report.violations == [], scene.logs

@@ -118,7 +118,9 @@ def run_worker(order: dict[str, Any]) -> None:
     crossing = Striking(trace, Boundary(**at), Mode(order["mode"])) if at else Tracing(trace)
     app = build_app(settings, lambda: assemble(settings, crossing=crossing))
     arguments = command(settings, loglevel="INFO")
-    raise SystemExit(app.worker_main(arguments[arguments.index("worker") :]))
+    program = celery.bin.celery.celery
+    program.params[0].default = app  # as Celery.start does, which drops the exit status
+    raise SystemExit(program.main(args=arguments[arguments.index("worker") :], standalone_mode=False))
 
 
 if __name__ == "__main__":
