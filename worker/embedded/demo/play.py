@@ -20,7 +20,7 @@ from worker.embedded.fleet import Commands, EmbeddedFleet, FleetShape
 from worker.routing_load import load
 from worker.settings import WorkerSettings
 
-SLOTS = 12  # a job's clock starts when it is taken: on two cores more at once would only make each one slower
+SLOTS = 5  # a job's clock starts when it is taken: on two cores more at once would only make each one slower
 WITHIN_S = 900.0
 
 
