@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from producer_sdk.contract import JobResult
-from worker.errors import JournalRefused
+from worker.errors import JournalRefused, LedgerUnavailable
 from worker.ledger import rules
 from worker.ledger.page import Page, read_page
 from worker.ledger.records import SettledAttempt, Settlement
@@ -25,12 +25,13 @@ class Change(ABC):
     writes: ClassVar[bool] = True
     group: ClassVar[str] = "changes"
     reads_epoch: bool = False
+    size_bytes: int = 0
     attempt_ids: Sequence[UUID] = ()
     job_ids: Sequence[UUID] = ()
 
     @abstractmethod
     def apply(self, page: Page) -> Any:
-        """Change the page; returns what the caller gets, or the JournalRefused that is raised to it."""
+        """Change the page; returns what the caller gets, or the WorkerError that is raised to it."""
 
     def together(self, connection: Connection, changes: Sequence[Change]) -> list[Any]:
         """Apply all of them to one page, in order, and write it."""
@@ -54,7 +55,7 @@ class Journal(Change):
 
     def __post_init__(self) -> None:
         self.attempt_ids, self.job_ids = [self.row.id], [self.job.job_id]
-        self.reads_epoch = bool(self.row.windows)
+        self.reads_epoch, self.size_bytes = bool(self.row.windows), len(self.job.message or b"")
 
     def apply(self, page: Page) -> JournalRefused | None:
         """Refused by a tombstone, or by an epoch that has passed."""
@@ -83,8 +84,9 @@ class Settle(Change):
     def __post_init__(self) -> None:
         self.attempt_ids = [self.row.id]
         self.job_ids = [self.job.job_id] if self.final else []
+        self.size_bytes = len(self.final.text) if self.final else 0
 
-    def apply(self, page: Page) -> JobResult | None:
+    def apply(self, page: Page) -> JobResult | LedgerUnavailable | None:
         """The job's standing result, if `final` was given."""
         before = page.attempts.get(self.row.id, self.row)
         after = rules.settled(before, self.settlement, now=self.now)
@@ -105,9 +107,9 @@ class Finish(Change):
     hit: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self.job_ids = [self.job.job_id]
+        self.job_ids, self.size_bytes = [self.job.job_id], len(self.final.text)
 
-    def apply(self, page: Page) -> JobResult:
+    def apply(self, page: Page) -> JobResult | LedgerUnavailable:
         """The job's standing result."""
         standing, is_first = ended(page, self.job, self.final, now=self.now)
         if is_first and self.hit is not None:
@@ -179,7 +181,9 @@ class Mirror(Change):
                 )
 
 
-def ended(page: Page, job: JobRow, final: JobResult, *, now: datetime) -> tuple[JobResult, bool]:
+def ended(
+    page: Page, job: JobRow, final: JobResult, *, now: datetime
+) -> tuple[JobResult | LedgerUnavailable, bool]:
     """The job's standing result, and whether it is this one: the first that comes stands."""
     row = page.jobs.get(job.job_id, job)
     standing = row.standing()

@@ -6,8 +6,10 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -106,7 +108,12 @@ def told(error: Exception) -> str:
         return "the ledger's tables are missing or older than this version: run `fairlane migrate`"
     if isinstance(error, DBAPIError):
         return f"{type(error.orig).__name__} {_code(error)}".strip()
-    return type(error).__name__
+    return f"{type(error).__name__} in {_place(error)}"
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
 def _code(error: DBAPIError) -> str:

@@ -22,6 +22,11 @@ class Operation(Protocol):
         ...
 
     @property
+    def size_bytes(self) -> int:
+        """About how much of a message or an answer it writes."""
+        ...
+
+    @property
     def group(self) -> object:
         """Operations with an equal group are done together."""
         ...
@@ -29,13 +34,15 @@ class Operation(Protocol):
     def together(self, connection: Connection, operations: Sequence[Any]) -> Sequence[Any]:
         """Do all of these (self is the first) inside one transaction.
 
-        One outcome for each, in order; an outcome that is a JournalRefused is raised to its caller.
+        One outcome for each, in order; an outcome that is a WorkerError is raised to its caller.
         """
         ...
 
 
 class Statement(Generic[T]):
     """Any statement, in a transaction of its own."""
+
+    size_bytes = 0
 
     def __init__(self, run: Callable[[Connection], T], *, writes: bool = False) -> None:
         self.writes = writes

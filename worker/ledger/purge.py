@@ -8,10 +8,15 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from producer_sdk.contract import Finding
 from worker.ledger.tables import IS_KEPT, JOBS
 
 JOBS_A_PAGE = 500
 CONTENT = ("text", "tool_calls", "data", "citations")
+# Who gets this result again, by an idempotency key, is told why it is empty.
+FORGOTTEN = Finding(
+    rule="retention", where="result", action="redacted", detail="the answer is no longer kept"
+).model_dump()
 _FORGET = (
     update(JOBS)
     .where(JOBS.c.job_id == bindparam("this_id"))
@@ -43,4 +48,5 @@ def purge_page(*, finished_before: datetime, now: datetime) -> Callable[[Connect
 
 def _without_content(result: str) -> str:
     fields = json.loads(result)
-    return json.dumps({name: value for name, value in fields.items() if name not in CONTENT})
+    kept = {name: value for name, value in fields.items() if name not in CONTENT}
+    return json.dumps({**kept, "safety": [*fields.get("safety", []), FORGOTTEN]})

@@ -10,9 +10,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 
-from producer_sdk.contract import JobResult
+from worker.errors import LedgerUnavailable
 from worker.ledger.columns import exact_sum, joined
 from worker.ledger.records import KnownJob, OpenAttempt, SettledAttempt
+from worker.ledger.rows import read_result
 from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_UNMIRRORED, JOBS
 
 UNRESOLVED = frozenset({"in_flight", "uncertain"})
@@ -25,8 +26,11 @@ class LookUp:
     job_id: UUID
     writes: ClassVar[bool] = False
     group: ClassVar[str] = "look-ups"
+    size_bytes: ClassVar[int] = 0
 
-    def together(self, connection: Connection, look_ups: Sequence[LookUp]) -> list[KnownJob]:
+    def together(
+        self, connection: Connection, look_ups: Sequence[LookUp]
+    ) -> list[KnownJob | LedgerUnavailable]:
         """Look all of them up with two statements."""
         ids = list({look_up.job_id for look_up in look_ups})
         finals = connection.execute(
@@ -44,9 +48,12 @@ class LookUp:
         return [_known(result_of.get(it.job_id), past.get(it.job_id, [])) for it in look_ups]
 
 
-def _known(result: str | None, past: Sequence[Any]) -> KnownJob:
+def _known(result: str | None, past: Sequence[Any]) -> KnownJob | LedgerUnavailable:
+    final = read_result(result) if result else None
+    if isinstance(final, LedgerUnavailable):
+        return final
     return KnownJob(
-        final=JobResult.model_validate_json(result) if result else None,
+        final=final,
         unresolved=sum(count for state, count, _high, _low in past if state in UNRESOLVED),
         attempts=sum(count for _state, count, _high, _low in past),
         spent_pico=sum(joined(high, low) for _state, _count, high, low in past),

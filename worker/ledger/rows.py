@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json, to_json
+from pydantic_core import ValidationError, from_json, to_json
 
 from producer_sdk.contract import JobResult, created_at, to_usd
+from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun
 from worker.ledger.records import AttemptState, Settlement
 
@@ -54,11 +55,17 @@ class JobRow:
     created_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     finished_at: datetime | None = None
 
-    def standing(self) -> JobResult | None:
-        """The final result, if the job has ended."""
-        if isinstance(self.result, str):
-            return JobResult.model_validate_json(self.result)
-        return self.result
+    def standing(self) -> JobResult | LedgerUnavailable | None:
+        """The final result, if the job has ended; see `read_result`."""
+        return read_result(self.result) if isinstance(self.result, str) else self.result
+
+
+def read_result(text: str) -> JobResult | LedgerUnavailable:
+    """A stored result. While a fleet is upgraded, an older worker leaves what it cannot read to a newer one."""
+    try:
+        return JobResult.model_validate_json(text)
+    except ValidationError:
+        return LedgerUnavailable("the job was ended by a newer version: upgrade this worker")
 
 
 def attempt_row(attempt: Attempt, *, worst_pico: int) -> AttemptRow:

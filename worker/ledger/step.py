@@ -9,12 +9,14 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from producer_sdk.contract import JobResult
 from worker.errors import JobInterrupted, JobStopped, LedgerUnavailable, ProviderError
 from worker.job_run import Answer, Attempt, JobRun, ProceedAttempt, ProceedJob
 from worker.ledger import outcomes
 from worker.ledger.ledger import Ledger, Settlement
 
 T = TypeVar("T")
+MOST_TRIES = 3
 logger = logging.getLogger(__name__)
 
 
@@ -68,14 +70,26 @@ class JournalAttempt:
         settlement = outcomes.of_answer(attempt, answer)
         outcomes.note(attempt, settlement)
         final = attempt.job_run.result_of(answer)
-        standing = await self._ledger.settle(attempt, settlement, final=final)
-        attempt.settled_pico = settlement.cost_pico
+        standing = await self._written(attempt, settlement, final=final)
         return replace(answer, cost_pico=settlement.cost_pico, standing=standing)
 
     async def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
         outcomes.note(attempt, settlement)
-        await self._ledger.settle(attempt, settlement)
+        await self._written(attempt, settlement)
+
+    async def _written(
+        self, attempt: Attempt, settlement: Settlement, *, final: JobResult | None = None
+    ) -> JobResult | None:
+        """A call that was made is worth more patience than one that is not begun yet: a database may fail over."""
+        for tries_left in reversed(range(MOST_TRIES if attempt.sent else 1)):
+            try:
+                standing = await self._ledger.settle(attempt, settlement, final=final)
+                break
+            except LedgerUnavailable:
+                if not tries_left:
+                    raise
         attempt.settled_pico = settlement.cost_pico
+        return standing
 
     async def _give_up(self, attempt: Attempt, settlement: Settlement) -> None:
         """What cannot be written down now, the reaper will."""

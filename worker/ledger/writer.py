@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from producer_sdk.contract import Crossing
 from worker.errors import LedgerRefused, LedgerUnavailable, WorkerError
@@ -25,6 +24,9 @@ from worker.ledger.database import FAILURES, READ_ONLY, Line, needs_migration, p
 from worker.ledger.operations import Operation
 
 MOST_TOGETHER = 200
+MOST_BYTES_TOGETHER = (
+    8 * 1024 * 1024
+)  # a statement holds all its rows, and PostgreSQL takes no more than 1 GB
 MOST_WAITING = 20_000
 PAUSE_S = 0.05
 logger = logging.getLogger(__name__)
@@ -99,10 +101,12 @@ class Writer:
 
     def _gather(self) -> tuple[list[Waiting], bool]:
         batch: list[Waiting] = []
+        size_bytes = 0
         found = self._queue.get()
         while found is not None:
             batch.append(found)
-            if len(batch) == MOST_TOGETHER:
+            size_bytes += found.operation.size_bytes
+            if len(batch) == MOST_TOGETHER or size_bytes > MOST_BYTES_TOGETHER:
                 return batch, True
             try:
                 found = self._queue.get_nowait()
@@ -133,7 +137,8 @@ class Writer:
                         self._answer([waiting])
                     return
                 elif (refusals := refusals + 1) > 1:
-                    _tell(group, [_refused(error)])
+                    # Not raised from the error: it may quote the row.
+                    _tell(group, [LedgerRefused(f"the database refuses the row: {why}")])
                     return
 
     def _transact(self, group: Sequence[Waiting]) -> Sequence[Any]:
@@ -187,10 +192,3 @@ def _resolve(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _refused(error: Exception) -> LedgerRefused:
-    """Its text, and what it was raised from, must not show the row: databases quote it."""
-    refused = LedgerRefused(f"the database refuses the row: {told(error)}")
-    refused.__cause__ = None if isinstance(error, DBAPIError) else error
-    return refused

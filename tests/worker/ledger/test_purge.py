@@ -30,7 +30,9 @@ async def test_a_job_that_is_forgotten_is_still_not_called_again(ledger):
     rest = Rest()
     answer = await RecordJob(ledger).run(run_with(run.job), rest)
     assert rest.saw == []
-    assert answer.standing == final.model_copy(update={"text": ""})
+    (finding,) = answer.standing.safety
+    assert (finding.rule, finding.action) == ("retention", "redacted")
+    assert answer.standing == final.model_copy(update={"text": "", "safety": [finding]})
 
 
 async def test_what_has_ended_since_or_has_not_ended_is_kept(ledger, sql):

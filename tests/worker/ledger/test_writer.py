@@ -222,3 +222,32 @@ async def test_a_server_that_hangs_is_given_up_and_the_line_cut(postgres):
             await _as_soon_as_it_serves(ledger)
         finally:
             os.kill(backend, signal.SIGCONT)
+
+
+async def test_messages_that_are_large_do_not_share_one_statement(url, sql):
+    crossing = Counting()
+    async with opened(url, crossing=crossing) as ledger:
+        runs = [run_with() for _ in range(8)]
+        for run in runs:
+            run.message = b"m" * 3 * 1024 * 1024
+        await asyncio.gather(*(journalled(ledger, run) for run in runs))
+    assert len(crossing.names) >= 3
+    assert {len(job.message) for job in sql.jobs()} == {3 * 1024 * 1024}
+
+
+async def test_a_result_that_a_newer_version_wrote_is_left_to_a_newer_worker(ledger, sql):
+    run, other = run_with(), run_with()
+    final = final_of(other)
+    await ledger.finish(run, final_of(run))
+    await ledger.finish(other, final)
+    with sql.transaction() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE llm_jobs SET result = '{{\"new\": 1}}' WHERE job_id = '{run.job_id.hex}'"
+        )
+    known = await asyncio.gather(
+        ledger.look_up(run.job_id), ledger.look_up(other.job_id), return_exceptions=True
+    )
+    assert isinstance(known[0], LedgerUnavailable)
+    assert known[1].final == final
+    with pytest.raises(LedgerUnavailable, match="newer version"):
+        await ledger.finish(run, final_of(run))
