@@ -36,6 +36,13 @@ local function leave(lane, tenant)
   if at > virtual_time(lane) then redis.call('ZADD', PARKED .. lane, at, tenant) end
 end
 
+-- After a turn: at its cap it waits in neither lane, without pending jobs not in this one.
+local function stay_or_leave(lane, tenant)
+  if not has_slot(tenant) then
+    for _, each in ipairs(LANES) do leave(each, tenant) end
+  elseif redis.call('EXISTS', QUEUE .. lane .. ':' .. tenant) == 0 then leave(lane, tenant) end
+end
+
 -- A tenant with pending jobs and a free slot waits for its turn. Sleeping workers have found nothing ready, so they
 -- are woken when the first tenant becomes ready, and only then.
 local function place(tenant)

@@ -25,7 +25,7 @@ class LaneKeys:
     | `message:<id>` | string | until the job's end |
     | `take:<operation id>` | list: jobs given out | two leases |
     | `dead` | zset | permanent, one; at most 10,000 jobs of the last 7 days |
-    | `dead:<id>` | hash | 7 days |
+    | `dead:<id>` | hash: why, and the message, for a replay | 7 days |
     | `clock`, `run` | string | only where a test overrides the clock |
 
     The last part of a name is the only one that comes from outside, so no tenant can name another's key.

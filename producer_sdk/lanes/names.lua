@@ -2,7 +2,7 @@
 -- KEYS[1]: their root, "<namespace>:{lanes-<shard>}:". Every key under it has the same hash tag.
 
 local ROOT = KEYS[1]
-local STATE = ROOT .. 'state' -- hash: seq, turn, default_cap, V:<lane>, and the clock: tick, run, hold
+local STATE = ROOT .. 'state' -- hash: seq, turn, was_end, default_cap, V:<lane>, and the clock: tick, run, hold
 local CAPS = ROOT .. 'caps' -- hash: tenant -> concurrent jobs
 local TENANTS = ROOT .. 'tenants' -- zset: tenants with work -> when the sweep last looked at them
 local JOB = ROOT .. 'job:' -- hash by job id

@@ -1,4 +1,4 @@
--- Hands out up to n jobs: first those that only need their end written, then the lanes' tenants in fair order.
+-- Hands out up to n jobs: those that only need their end written, by turns with those of the tenants in fair order.
 -- KEYS: root. ARGV: 1 n, 2 worker, 3 lease_ms, 4 operation id. The same operation id again gets the same jobs, those
 -- still held. Returns {now_ms, ms until something is due or -1, whether caps are set, rows}; a row is {job id, tenant,
 -- lane, message, delivery number, put_ms, stop or ''}.
@@ -20,26 +20,24 @@ local function hold(job)
   hand_over(job)
 end
 
-local function take_closing()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', CLOSING, '-inf', NOW, 'LIMIT', 0, n)) do
-    local job = bytes < MOST_BYTES and read(id)
-    if job ~= false then redis.call('ZREM', CLOSING, id) end
-    if job then hold(job) end
-  end
+local function take_end(id)
+  redis.call('ZREM', CLOSING, id)
+  local job = read(id)
+  if job then hold(job) end
 end
 
-local turn = tonumber(redis.call('HGET', STATE, 'turn') or 0)
-local function next_up()
-  local first = turn % 5 == 4 and 2 or 1
+local function next_up(turn)
+  local first = turn == 4 and 2 or 1
   for _, lane in ipairs({ LANES[first], LANES[3 - first] }) do
     local head = redis.call('ZRANGE', READY .. lane, 0, 0, 'WITHSCORES')
     if head[1] then return lane, head[1], tonumber(head[2]) end
   end
 end
 
+-- Whether a job was handed out.
 local function serve(lane, tenant, at)
   local job = read(redis.call('ZPOPMIN', QUEUE .. lane .. ':' .. tenant)[1] or '')
-  if not job or job.state ~= 'pending' then return end
+  if not job or job.state ~= 'pending' then return false end
   if job.deadline > 0 then redis.call('ZREM', DEADLINES, job.id) end
   if job.deadline > 0 and job.deadline <= NOW and not is_held_off then return close(job, 'expired') end
   redis.call('SADD', HELD .. tenant, job.id)
@@ -47,7 +45,30 @@ local function serve(lane, tenant, at)
   hold(job)
   advance(lane, at)
   redis.call('ZADD', READY .. lane, at + job.cost, tenant)
-  turn = (turn + 1) % 5
+  return true
+end
+
+local function take_new()
+  wake_due(64)
+  local turns = redis.call('HMGET', STATE, 'turn', 'was_end')
+  local turn, was_end = tonumber(turns[1] or 0), turns[2] == '1'
+  local ends = redis.call('ZRANGEBYSCORE', CLOSING, '-inf', NOW, 'LIMIT', 0, n)
+  while #rows < n and bytes < MOST_BYTES and steps < 2 * n + 16 do
+    steps = steps + 1
+    local lane, tenant, at = next_up(turn)
+    -- Ends go first, but while tenants wait only every second job is one: who cancels a million holds up nobody.
+    if ends[1] and not (lane and was_end) then
+      take_end(table.remove(ends, 1))
+      was_end = true
+    elseif lane then
+      was_end = false
+      if has_slot(tenant) and serve(lane, tenant, at) then turn = (turn + 1) % 5 end
+      stay_or_leave(lane, tenant)
+    else break end
+  end
+  redis.call('HSET', STATE, 'turn', turn, 'was_end', was_end and 1 or 0)
+  redis.call('PEXPIRE', TAKES .. op, 2 * lease)
+  forget_idle(64)
 end
 
 local replay = redis.call('LRANGE', TAKES .. op, 0, -1)
@@ -55,20 +76,5 @@ for _, id in ipairs(replay) do
   local job, is_live = holder(id .. ':' .. op)
   if is_live then hand_over(job) end
 end
-if #replay == 0 then
-  wake_due(64)
-  take_closing()
-end
-while #replay == 0 and #rows < n and steps < 2 * n + 16 and bytes < MOST_BYTES do
-  local lane, tenant, at = next_up()
-  if not lane then break end
-  steps = steps + 1
-  if has_slot(tenant) then serve(lane, tenant, at) end
-  if not has_slot(tenant) then
-    for _, each in ipairs(LANES) do leave(each, tenant) end
-  elseif redis.call('EXISTS', QUEUE .. lane .. ':' .. tenant) == 0 then leave(lane, tenant) end
-end
-redis.call('HSET', STATE, 'turn', turn)
-redis.call('PEXPIRE', TAKES .. op, 2 * lease)
-forget_idle(64)
+if #replay == 0 then take_new() end
 return { NOW, until_due(), redis.call('HEXISTS', STATE, 'default_cap'), rows }

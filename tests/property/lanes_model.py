@@ -34,6 +34,7 @@ class Model:
         self.cap, self.lease, self.delivery_cap = cap, lease, delivery_cap
         self.rows: dict[str, Row] = {}
         self.seq = self.turn = self.hold_until = 0
+        self.was_end = False
         self.V = dict.fromkeys(LANES, 0)
         self.at: dict[tuple[str, str], int] = defaultdict(int)
         self.ready: set[tuple[str, str]] = set()
@@ -94,25 +95,31 @@ class Model:
         closing = [
             row for row in self.rows.values() if row.state == "closing" and not row.tag and row.since <= now
         ]
-        given = [
-            self._hold(row, now, op_id)
-            for row in sorted(closing, key=lambda row: (row.since, row.entry.job_id))[:n]
-        ]
-        while len(given) < n and self.ready:
-            first = LANES[self.turn % 5 == 4]
-            lane = first if any(spot[0] == first for spot in self.ready) else LANES[first == LANES[0]]
-            at, tenant = min((self.at[spot], spot[1]) for spot in self.ready if spot[0] == lane)
-            row = self.waiting(lane, tenant)[0]
-            if row.entry.deadline_ms and row.entry.deadline_ms <= now and now >= self.hold_until:
-                self.close(row, "expired")
-                continue
-            row.state = "running"
-            given.append(self._hold(row, now, op_id))
-            self.V[lane] = max(self.V[lane], at)
-            self.at[lane, tenant] = at + row.entry.cost
-            self.turn += 1
-            self.place(tenant)
+        ends = sorted(closing, key=lambda row: (row.since, row.entry.job_id))[:n]
+        given: list[tuple[str, str | None, int]] = []
+        while len(given) < n and (self.ready or ends):
+            if ends and not (self.ready and self.was_end):
+                given.append(self._hold(ends.pop(0), now, op_id))
+                self.was_end = True
+            else:
+                given += self._serve(now, op_id)
+                self.was_end = False
         return given
+
+    def _serve(self, now: int, op_id: str) -> list[tuple[str, str | None, int]]:
+        first = LANES[self.turn % 5 == 4]
+        lane = first if any(spot[0] == first for spot in self.ready) else LANES[first == LANES[0]]
+        at, tenant = min((self.at[spot], spot[1]) for spot in self.ready if spot[0] == lane)
+        row = self.waiting(lane, tenant)[0]
+        if 0 < row.entry.deadline_ms <= now and now >= self.hold_until:
+            self.close(row, "expired")
+            return []
+        row.state = "running"
+        self.V[lane] = max(self.V[lane], at)
+        self.at[lane, tenant] = at + row.entry.cost
+        self.turn += 1
+        self.place(tenant)
+        return [self._hold(row, now, op_id)]
 
     def _hold(self, row: Row, now: int, op_id: str) -> tuple[str, str | None, int]:
         row.tag, row.lease_end = f"{row.entry.job_id}:{op_id}", now + self.lease

@@ -104,7 +104,7 @@ async def test_pending_and_delayed_jobs_past_their_deadline_are_only_ended(hall:
     await hall.live_on(100)
     await hall.sweep()
     held = await hall.take(3)
-    assert [(one.job_id, one.stop) for one in held] == [("a", "expired"), ("b", "expired"), ("c", None)]
+    assert {one.job_id: one.stop for one in held} == {"a": "expired", "b": "expired", "c": None}
 
 
 async def test_a_job_past_its_deadline_is_not_handed_out_even_before_a_sweep(hall: Hall) -> None:
@@ -119,7 +119,7 @@ async def test_an_ending_takes_no_slot(hall: Hall) -> None:
     await hall.put(job("a"), job("b"), job("c"))
     await hall.lanes.cancel("b")
     await hall.lanes.cancel("c")
-    assert await hall.names(5) == ["b", "c", "a"]
+    assert sorted(await hall.names(5)) == ["a", "b", "c"]
 
 
 async def test_an_ending_whose_worker_dies_or_gives_it_back_comes_again(hall: Hall) -> None:

@@ -196,6 +196,17 @@ async def test_a_take_of_more_bytes_than_fit_is_cut_short_and_goes_on(hall: Hall
     assert len(await hall.take(4)) == 1
 
 
+@pytest.mark.parametrize("n", [1, 4])
+async def test_a_tenant_that_cancels_a_thousand_jobs_does_not_hold_up_the_others(hall: Hall, n: int) -> None:
+    await hall.put(*(job(f"n{number}", "noisy", due_ms=hall.now_ms + 10**6) for number in range(1000)))
+    for number in range(1000):
+        await hall.lanes.cancel(f"n{number}")
+    await hall.put(*(job(f"q{number}", "quiet") for number in range(10)))
+    stops = [held.stop for _ in range(20 // n) for held in await hall.take(n)]
+    assert stops == ["cancelled", None] * 10
+    assert {held.stop for held in await hall.take(4)} == {"cancelled"}
+
+
 @pytest.mark.parametrize("n", [0, -1])
 async def test_a_take_of_none_gives_none(hall: Hall, n: int) -> None:
     await hall.put(job("a"), job("b"))
