@@ -331,6 +331,17 @@ async def test_a_late_settle_whose_record_has_expired_is_counted_by_a_rebuild(de
     await desk.come_to_rest()
 
 
+async def test_a_reservation_that_arrives_hours_late_is_given_back(desk: Desk, today: str):
+    w1 = await desk.whole(40, 10)
+    await desk.expire(w1.id)
+    assert await desk.reserve(w1)  # the same bytes, kept back by the network
+    assert await desk.store.window(today) == (10, 40)
+    await desk.reaper.reap()
+    await desk.reaper.reap()
+    assert await desk.store.window(today) == (10, 0)
+    await desk.come_to_rest()
+
+
 async def test_a_call_whose_delivery_lives_is_left_alone(desk: Desk):
     entry = LaneEntry(str(uuid7()), "acme", "interactive", b"message", digest="1", cost=1)
     await desk.lanes.put([entry], ttl_s=60)
