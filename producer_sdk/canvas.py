@@ -145,6 +145,17 @@ class FleetApp(Celery):  # type: ignore[misc]  # celery has no type information
             self.tasks.unregister(TASK_NAME)
         return super().register_task(task, **options)
 
+    def close(self) -> None:
+        """Celery's own, and the connections that the app has opened (for results: in this thread)."""
+        self.amqp.producer_pool.force_close_all()
+        self.pool.force_close_all()
+        self.amqp.Connection.publisher.close()
+        results = self.backend.result_consumer
+        results.stop()
+        results.subscribed_to.clear()  # or an AsyncResult that is collected later would subscribe anew to end it
+        self.backend.client.close()
+        super().close()
+
 
 def celery_app(settings: FleetSettings | None = None, **conf: Any) -> FleetApp:
     """A Celery app for the fleet; `conf` are Celery's own settings. It does not become the current app."""

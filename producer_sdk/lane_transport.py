@@ -6,18 +6,19 @@ stay those of the stock transport (Flower and Celery look at them), and so does 
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, ClassVar
 
 import redis
 from kombu.compression import decompress
-from kombu.connection import Connection
+from kombu.connection import Connection, ConnectionPool
 from kombu.transport.redis import Channel, Transport
 from kombu.utils.collections import HashedSeq
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from producer_sdk.broker import NO_FSYNC
-from producer_sdk.contract import ErrorCode, Job, JobError, JobResult
+from producer_sdk.contract import ErrorCode, Job, JobError, JobResult, uuid7
 from producer_sdk.contract.envelope import TASK_NAME, BadMessage, LaneEntry, job_in, pack
 from producer_sdk.errors import BrokerUnavailable, JobRejected
 from producer_sdk.lanes import LanesBlocking
@@ -40,6 +41,10 @@ class LanePublisher:
             retry=Retry(NoBackoff(), 0),  # kombu repeats what may be repeated
         )
         self._lanes = LanesBlocking(self._redis, namespace=settings.namespace)
+
+    def close(self) -> None:
+        """Close its connections; a later publish opens new ones."""
+        self._redis.close()
 
     def publish(self, message: dict[str, Any], body: bytes) -> None:
         """Put one message of kombu's. Safe to repeat. Raises JobRejected, or redis-py's errors for kombu to retry."""
@@ -94,10 +99,13 @@ class LanePublisher:
             raise refused(str(headers["id"]), ErrorCode.INVALID_JOB, str(error)) from error
 
 
-def refused(job_id: str, code: ErrorCode, sentence: str) -> JobRejected:
+def refused(task_id: str, code: ErrorCode, sentence: str) -> JobRejected:
     """The error that a publish raises, with a result like any other rejection's."""
-    fields = {"job_id": job_id, "status": "rejected", "error": JobError.of(code, sentence)}
-    return JobRejected(JobResult.model_validate(fields))
+    try:
+        job_id = uuid.UUID(task_id)
+    except ValueError:
+        job_id = uuid7()
+    return JobRejected(JobResult(job_id=job_id, status="rejected", error=JobError.of(code, sentence)))
 
 
 class LaneChannel(Channel):
@@ -130,10 +138,25 @@ class LaneConnection(Connection):
         """The transport, whatever the alias of the URL's scheme names."""
         return LaneTransport
 
+    def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802 - kombu's name
+        """A pool whose connections publish as this one does."""
+        return LanePool(self, limit, **options)  # type: ignore[no-untyped-call]  # kombu's
+
     def __eqhash__(self) -> HashedSeq:
         """Kombu pools connections that compare equal; two apps must not share one."""
         stock = super().__eqhash__()  # type: ignore[no-untyped-call]  # kombu's
         return HashedSeq(*stock, id(self.publisher))  # type: ignore[no-untyped-call]  # kombu's
+
+
+class LanePool(ConnectionPool):
+    """Stock; kombu makes pooled connections of a class of its own, so they are told where jobs go."""
+
+    def new(self) -> Connection:
+        """One more connection."""
+        pooled: Any = super().new()  # type: ignore[no-untyped-call]  # kombu's
+        pooled.publisher = self.connection.publisher
+        pooled.get_transport_cls = self.connection.get_transport_cls
+        return pooled  # type: ignore[no-any-return]
 
 
 def connection_class(settings: FleetSettings) -> type[LaneConnection]:
