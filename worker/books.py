@@ -22,7 +22,7 @@ from worker.budget.store import BudgetStore, Hold, Settled, Unknown
 from worker.errors import BudgetUnavailable, LedgerRefused, LedgerUnavailable
 from worker.ledger.ledger import Ledger, SettledAttempt
 
-# A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within the hour.
+# A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within half a day.
 HORIZON = timedelta(days=3)
 PAGE = 500
 MOST_PAGES = 20

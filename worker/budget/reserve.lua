@@ -16,9 +16,9 @@ end
 
 local epoch = current_epoch()
 if not epoch then return {'rebuild'} end
--- Windows are named by the worker's clock, and a rebuild counts three days: an hour apart is a broken clock.
+-- Windows are named by the worker's clock, and a rebuild counts three days: half a day apart is a broken clock.
 local apart = tonumber(ARGV[4]) - now_ms()
-if math.abs(apart) > 3600000 then return {'clock', string.format('%d', apart)} end
+if math.abs(apart) > 43200000 then return {'clock', string.format('%d', apart)} end
 
 local root, id, amount, keep_ms = KEYS[1] .. ':' .. epoch, ARGV[2], ARGV[3], ARGV[5]
 local record = root .. ':a:' .. id

@@ -185,11 +185,18 @@ async def test_holds_are_listed_oldest_first_once_they_are_older_than_the_grace(
     assert len(await store.holds(grace_ms=-1000, skip=1)) == 1
 
 
-async def test_a_worker_whose_clock_is_hours_away_reserves_nothing(store, window):
-    hours_ago = uuid.UUID(int=uuid7().int - (2 * 3_600_000 << 80))
-    answer = await store.reserve(hours_ago, amount_pico=1, windows=[window(10)])
+@pytest.mark.parametrize("hours", [-13, 13])
+async def test_a_worker_whose_clock_is_half_a_day_away_reserves_nothing(store, window, hours: int):
+    apart_ms = hours * 3_600_000
+    elsewhere = uuid.UUID(int=uuid7().int + (apart_ms << 80))
+    answer = await store.reserve(elsewhere, amount_pico=1, windows=[window(10)])
     assert isinstance(answer, ClockApart)
-    assert -2 * 3_600_000 - 60_000 < answer.apart_ms < -2 * 3_600_000 + 60_000
+    assert abs(answer.apart_ms - apart_ms) < 60_000
+
+
+async def test_a_clock_that_jumps_by_an_hour_stops_nobody(store, window):
+    hour_ago = uuid.UUID(int=uuid7().int - (3_600_000 << 80))
+    assert await store.reserve(hour_ago, amount_pico=1, windows=[window(10)]) == Reserved(1)
 
 
 async def test_every_key_but_the_books_expires(client, namespace, store, window):
