@@ -128,4 +128,7 @@ class Postgres:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        process = self.server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)  # at once: nobody reads its data again
+        process.wait(20)
         self.server.cleanup()

@@ -6,11 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-MONTHS_AHEAD = 12
+MONTHS_AHEAD = 3
 
 
 def add_partitions(connection: Connection, *, today: date | None = None) -> None:
-    """Make this month's partition and a year's to come, where they are not there yet."""
+    """Make the partitions of this month and the next three, where they are not there yet."""
     if connection.dialect.name != "postgresql":
         return
     first = (today or datetime.now(UTC).date()).replace(day=1)
