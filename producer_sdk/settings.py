@@ -62,7 +62,7 @@ class FleetSettings:
             producer_key=key.encode() if key else None,
             result_ttl_s=_whole("FAIRLANE_RESULT_TTL_S", 86_400, least=1),
             depth_cap=_whole("FAIRLANE_DEPTH_CAP", 0, least=0),
-            broker_timeout_s=_whole("FAIRLANE_BROKER_TIMEOUT_S", 5, least=1),
+            broker_timeout_s=_seconds("FAIRLANE_BROKER_TIMEOUT_S", 5.0),
         )
 
 
@@ -71,6 +71,17 @@ def _whole(name: str, default: int, *, least: int) -> int:
     if not text.isdecimal() or not least <= int(text) < 10**9:
         raise SettingsError(f"{name} must be a whole number from {least}, for example {default}")
     return int(text)
+
+
+def _seconds(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 10**9:
+        raise SettingsError(f"{name} must be a number of seconds above 0, for example {default:g}")
+    return value
 
 
 def celery_url(url: str) -> str:

@@ -251,4 +251,4 @@ def test_the_message_that_the_wire_document_shows_is_a_message() -> None:
     shown = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
     [block] = re.findall(r"```text\n(\{.*?)```", shown, re.DOTALL)
     job = read_job(unpack(block.strip().encode()))
-    assert (job.tenant, job.messages[0].text) == ("acme", "Where is my card?")
+    assert (job.tenant, job.messages[0].text) == ("acme", "Where is my parcel?")
