@@ -55,17 +55,17 @@ class LaneAMQP(AMQP):  # type: ignore[misc]  # celery has no type information
         parent = self._parent()
         try:
             job = _checked(task_id, kwargs or {}, parent)
+            shown = {
+                "argsrepr": "()",
+                "kwargsrepr": repr({"tenant": job.tenant, "task": job.task, "job_id": task_id}),
+            }
+            written = {**(kwargs or {}), "job": job.model_dump(mode="json", exclude_defaults=True)}
+            message = super().as_task_v2(task_id, name, (), written, *positional, **options | shown)
+            for later in _jobs_in(message.body[2]):
+                later["job"] = _plain(later["job"])
         except BadMessage as error:
             raise refused(task_id, ErrorCode.INVALID_JOB, str(error)) from error
-        shown = {
-            "argsrepr": "()",
-            "kwargsrepr": repr({"tenant": job.tenant, "task": job.task, "job_id": task_id}),
-        }
-        written = {**(kwargs or {}), "job": job.model_dump(mode="json", exclude_defaults=True)}
-        message = super().as_task_v2(task_id, name, (), written, *positional, **options | shown)
         _expire(written["job"], message.headers["expires"])
-        for later in _jobs_in(message.body[2]):
-            later["job"] = _plain(later["job"])
         message.headers[ROUTE] = _route(task_id, message.headers, parent)
         return message
 
@@ -96,10 +96,13 @@ def _checked(task_id: str, kwargs: dict[str, Any], parent: Any) -> Job:
 
 
 def _plain(job: Any) -> Any:
-    """Plain JSON data of a job, so that it reads the same wherever its canvas is decoded."""
+    """Plain JSON data of a job, so that it reads the same wherever its canvas is decoded. Raises BadMessage."""
     if isinstance(job, Job):
         return job.model_dump(mode="json", exclude_defaults=True)
-    return pydantic_core.to_jsonable_python(job, fallback=str)
+    try:
+        return pydantic_core.to_jsonable_python(job)
+    except pydantic_core.PydanticSerializationError as error:
+        raise BadMessage("job: it holds an object that JSON cannot: send plain data, or a Job") from error
 
 
 def _expire(job: dict[str, Any], expires: str | None) -> None:

@@ -14,7 +14,7 @@ from producer_sdk.contract import Crossing, Job, JobResult
 from producer_sdk.errors import BrokerUnavailable, FleetError, JobRejected, SubmitInterrupted
 from producer_sdk.handle import WAIT_S, JobHandle, remembered, sorted_out
 from producer_sdk.link import Cancelled, JobState, as_id
-from producer_sdk.loop_thread import LoopThread
+from producer_sdk.loop_thread import LoopThread, finished
 from producer_sdk.settings import FleetSettings
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Fleet:
         return handles
 
     def _answered(self, under_way: Future[list[Receipt]] | None) -> list[JobHandle]:
-        return [JobHandle(receipt, self._thread) for receipt in under_way.result()] if under_way else []
+        return [JobHandle(receipt, self._thread) for receipt in finished(under_way)] if under_way else []
 
     def run(
         self,

@@ -66,13 +66,7 @@ class LoopThread:
 
     def call(self, work: Work[T]) -> T:
         """Run `work` and wait for it; an interrupt (Ctrl-C) cancels it."""
-        future = self.start(work)
-        try:
-            return future.result()
-        except CancelledError as error:
-            raise FleetError("this fleet was closed while it was waited for") from error
-        finally:
-            future.cancel()
+        return finished(self.start(work))
 
     def link(self) -> Link:
         """The link of this process."""
@@ -90,6 +84,16 @@ class LoopThread:
             if process.running is None:
                 process.running = _Running(self._settings, self._crossing)
             return process.running
+
+
+def finished(future: Future[T]) -> T:
+    """What the work came to, once it has ended."""
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise FleetError("this fleet was closed while it was waited for") from error
+    finally:
+        future.cancel()
 
 
 class _Process:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any, get_type_hints
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, get_type_hints
 
 import pytest
 import redis.asyncio
@@ -21,9 +22,11 @@ from producer_sdk import (
     JobResult,
 )
 from producer_sdk.batch import JobFields
+from producer_sdk.contract import Straight
 from producer_sdk.waiting import POLL_S
 from tests.producer_sdk.fake_worker import FakeWorker, success_meta
 
+T = TypeVar("T")
 ASK: dict[str, Any] = {"task": "classify", "tenant": "acme", "messages": "Where is my card?"}
 
 
@@ -140,3 +143,21 @@ async def test_closing_tells_those_who_wait(fleet_settings: FleetSettings) -> No
     await fleet.close()
     with pytest.raises(FleetError, match="closed"):
         await waiting
+
+
+class Twice(Straight):
+    """Every reply of the broker is lost once, and the client repeats."""
+
+    async def cross(self, _name: str, do: Callable[[], Awaitable[T]]) -> T:
+        await do()
+        return await do()
+
+
+async def test_a_job_whose_reply_was_lost_is_accepted_once(
+    fleet_settings: FleetSettings, worker: FakeWorker
+) -> None:
+    async with AsyncFleet(fleet_settings, crossing=Twice()) as fleet:
+        handles = await fleet.submit_many([ASK] * 100)
+        assert {handle.outcome for handle in handles} == {"accepted"}
+        assert {(await handle.result(20)).status for handle in handles} == {"succeeded"}
+    assert len(worker.done) == 100

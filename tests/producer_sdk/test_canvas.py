@@ -167,9 +167,10 @@ async def test_a_retry_of_a_job_that_was_lost_meanwhile_puts_no_second_one(
         (None, r"takes job=\{"),
         (JOB | {"idempotency_key": "k"}, "leave the key out or use Fleet.submit"),
         (JOB | {"messages": "x" * 9_000_000}, "the limit is 8388608"),
-        (JOB | {"messages": "\ud800"}, "."),
+        (JOB | {"messages": "\ud800"}, "without lone surrogates"),
+        (JOB | {"metadata": {"x": object()}}, "an object that JSON cannot"),
     ],
-    ids=["misspelt", "no tenant", "no job", "idempotency key", "too large", "no Unicode"],
+    ids=["misspelt", "no tenant", "no job", "idempotency key", "too large", "no Unicode", "no JSON"],
 )  # fmt: skip
 async def test_a_bad_job_is_refused_where_it_is_published(
     run_job: Task, lanes: Lanes, job: Any, sentence: str
