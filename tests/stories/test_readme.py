@@ -4,8 +4,11 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.stories.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("embedded")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
