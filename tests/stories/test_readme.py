@@ -43,6 +43,11 @@ def test_the_two_commands_are_verbs_of_the_makefile() -> None:
     assert set(re.findall(r"^make (\w+)", blocks("sh")[0], re.MULTILINE)) <= verbs
 
 
+def test_the_docs_own_list_names_every_page() -> None:
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "README.md").read_text()))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
 def test_every_file_that_readme_links_to_is_there() -> None:
     linked = re.findall(r"\]\(([^)#]+)\)", README)
     assert linked

@@ -101,6 +101,12 @@ def test_flower_lists_the_task_with_its_tenant_and_never_its_prompt(up: Up) -> N
     assert "private question" not in json.dumps(task)
 
 
+def test_flowers_pages_of_broker_and_workers_open_over_the_unix_socket(up: Up) -> None:
+    for page in ("/broker", "/workers", "/metrics"):
+        with urllib.request.urlopen(f"{up.facts['flower_url']}{page}", timeout=10) as reply:
+            assert reply.status == 200
+
+
 def test_doctor_finds_nothing_wrong_with_it(up: Up) -> None:
     ran = up.fairlane("doctor", "--json")
     assert ran.returncode == 0, ran.stdout
