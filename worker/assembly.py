@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -112,7 +113,7 @@ async def assemble(
     store = BudgetStore(connection, namespace=namespace, crossing=crossing)
     books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
-    cards, unpriced = rate_cards(routing.deployments(), cache_dir=settings.home)
+    cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     http = open_client(settings, transport=transport)
     attempt = attempt_pipeline(

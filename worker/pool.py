@@ -23,7 +23,7 @@ from greenlet import getcurrent, greenlet
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-WATCHDOG_EXIT = 70
+TICK_S = 0.2
 CANVAS_KEYS = ("callbacks", "errbacks", "chain", "chord")
 
 
@@ -131,11 +131,11 @@ class LoopPool(BasePool):  # type: ignore[misc]  # celery has no type informatio
 
     def _tick(self) -> None:
         self._ticked = time.monotonic()
-        self.loop.call_later(min(1.0, self.watchdog_s / 4), self._tick)
+        self.loop.call_later(TICK_S, self._tick)
 
     def _watch(self) -> None:
         """End the process when its loop stands still: code stuck in it cannot be interrupted from inside."""
-        while not self._stopped.wait(min(1.0, self.watchdog_s / 4)):
+        while not self._stopped.wait(TICK_S):
             stood_s = time.monotonic() - self._ticked
             if stood_s > self.watchdog_s:
                 logger.critical("the loop has stood still for %.1f s: ending this process", stood_s)
