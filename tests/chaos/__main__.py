@@ -46,7 +46,7 @@ def main() -> int:
 async def run(plan: Plan, folder: Path, *, lease_s: float, ledger_url: str | None) -> Report:
     """Servers, processes, kills."""
     with Valkey(folder) as valkey, TwinProcess(folder) as twin:
-        changes = {"lease_s": lease_s, "local_url": twin.url, "slots": 100}
+        changes = {"lease_s": lease_s, "local_url": twin.url, "slots": 30}
         if ledger_url:
             changes["ledger_url"] = ledger_url
         settings = settings_for(folder, broker_url=valkey.broker_url, namespace="chaos", **changes)

@@ -46,6 +46,7 @@ class Evidence:
     holds: int
     unmirrored: int
     lanes: Mapping[str, int]  # how many jobs are where
+    given_up: int = 0  # jobs that were lost with their workers too often
     in_flight_at_kills: int = 0
     broken_by_tests: int = 0  # calls whose reply a test has lost: the worker cannot know what they cost
     by_id: Mapping[str, EventRow] = field(init=False)

@@ -68,10 +68,11 @@ class LedgerRows:
         """Whether no call is in flight or uncertain."""
         return all(row.state not in ("in_flight", "uncertain") for row in self.attempts().values())
 
-    def unfinished(self) -> int:
-        """Attempts in flight or unconfirmed, and jobs without an end."""
-        open_jobs = self._count(JOBS, JOBS.c.finished_at.is_(None))
-        return self.unmirrored() + self._count(ATTEMPTS, IS_IN_FLIGHT) + open_jobs
+    def unfinished(self) -> bool:
+        """Whether attempts are in flight or unconfirmed, or jobs without an end."""
+        open_jobs = JOBS.c.finished_at.is_(None)
+        found = [(ATTEMPTS, IS_IN_FLIGHT), (ATTEMPTS, IS_UNMIRRORED), (JOBS, open_jobs)]
+        return any(self._count(table, condition) for table, condition in found)
 
     def _rows(self, table: Table, condition: ColumnElement[bool] | Any = None) -> list[Any]:
         statement = select(table) if condition is None else select(table).where(condition)

@@ -22,6 +22,7 @@ from tests.chaos.books import Evidence
 from tests.chaos.forks import ForkedWorker
 from tests.chaos.ledger_rows import LedgerRows
 from worker.budget.store import BudgetStore
+from worker.errors import BudgetUnavailable
 from worker.settings import WorkerSettings
 
 ROUTING = Path(__file__).with_name("routing.yaml")
@@ -37,7 +38,7 @@ async def until(condition: Callable[[], Any], *, within_s: float = 20.0, what: s
             value = await value
         if value:
             return value
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.05)
     raise AssertionError(f"{what} did not come true within {within_s:g} s")
 
 
@@ -64,7 +65,7 @@ class Scene:
         self.settings = settings
         self.accepted: set[str] = set()
         self.workers: list[ForkedWorker] = []
-        self.in_flight_at_kills = 0
+        self.in_flight_at_kills: set[str] = set()
         self.broken_by_tests = 0
         self.redis = redis.asyncio.Redis.from_url(redis_url(settings.fleet.broker_url))
         self.lanes = Lanes(self.redis, namespace=settings.fleet.namespace)
@@ -142,15 +143,15 @@ class Scene:
     async def is_at_rest(self) -> bool:
         """Every job has its result, nothing is in flight, held or unconfirmed, and no call is open."""
         try:
-            counts = await self.lanes.counts()
-            if counts.pending or counts.delayed or counts.running or counts.closing:
-                return False
-            if await self.store.holds(grace_ms=0, limit=1) or self.rows.unfinished():
-                return False
             keys = [self.lanes.keys.result(job_id) for job_id in self.accepted]
             if keys and await self.redis.exists(*keys) < len(keys):
                 return False
-        except redis.exceptions.RedisError:
+            counts = await self.lanes.counts()
+            if counts.pending or counts.delayed or counts.running or counts.closing:
+                return False
+            if self.rows.unfinished() or await self.store.holds(grace_ms=0, limit=1):
+                return False
+        except (redis.exceptions.RedisError, BudgetUnavailable):
             return False
         return not any(call["finished"] == "open" for call in await self.calls())
 
@@ -170,8 +171,9 @@ class Scene:
             holds=len(await self.store.holds(grace_ms=0)),
             unmirrored=self.rows.unmirrored(),
             lanes={"pending": counts.pending, "delayed": counts.delayed, "unacked": counts.running}
-            | {"closing": counts.closing, "dead": counts.dead},
-            in_flight_at_kills=self.in_flight_at_kills,
+            | {"closing": counts.closing},
+            given_up=counts.dead,
+            in_flight_at_kills=len(self.in_flight_at_kills),
             broken_by_tests=self.broken_by_tests,
         )
 

@@ -88,6 +88,7 @@ class Report:
             ("jobs accepted", f"{len(evidence.accepted):,}"),
             ("succeeded", f"{evidence.succeeded / max(1, len(evidence.accepted)):.2%}"),
             ("lost", str(len(evidence.lost))),
+            ("failed, for they were lost with five workers each", str(evidence.given_up)),
             ("worker processes killed (SIGKILL)", str(plan.worker_kills)),
             ("broker killed (SIGKILL) and restarted", str(plan.broker_kills)),
             ("attempts that the provider billed", f"{len(evidence.billed):,}"),
@@ -179,7 +180,7 @@ class Soak:
         self._workers[name].kill()
         await until(lambda: self._workers[name].exit_code is not None, what="its end")
         del self._workers[name]
-        self._scene.in_flight_at_kills += await self._in_flight_in(name)
+        self._scene.in_flight_at_kills |= await self._in_flight_in(name)
         self._start()
 
     async def _one_at_work(self) -> str | None:
@@ -187,10 +188,10 @@ class Soak:
         at_work = sorted(holders & set(self._workers))
         return self._dice.choice(at_work) if at_work else None
 
-    async def _in_flight_in(self, name: str) -> int:
-        """How many journalled calls died with it."""
-        holders = await self._scene.holders()
-        return sum((name, tag) in holders.values() for tag in self._scene.rows.in_flight().values())
+    async def _in_flight_in(self, name: str) -> set[str]:
+        """The journalled calls that died with it."""
+        held = (await self._scene.holders()).values()
+        return {attempt for attempt, tag in self._scene.rows.in_flight().items() if (name, tag) in held}
 
     async def _strike_broker(self) -> None:
         """Kill it, let the workers miss it for a moment, and start it again from its AOF."""

@@ -7,6 +7,7 @@ every child that is left, and itself.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -17,9 +18,17 @@ from typing import Any
 
 os.environ["CELERY_CUSTOM_WORKER_POOL"] = "worker.pool:LoopPool"  # before Celery is imported
 
+import billiard.pool
+import celery.app.control
+import celery.app.log
 import celery.apps.worker
 import celery.bin.celery
-import celery.worker.consumer
+import celery.fixups.django
+import celery.worker.autoscale
+import celery.worker.components
+import celery.worker.consumer.delayed_delivery
+import celery.worker.strategy
+import kombu.pidbox
 import kombu.transport.redis
 
 from tests.chaos.crossings import Boundary, Mode, Striking, Tracing
@@ -29,7 +38,21 @@ from worker.embedded.twin.__main__ import run
 from worker.embedded.twin.server import Twin
 from worker.settings import WorkerSettings
 
-PRELOADED = (celery.apps.worker, celery.bin.celery, celery.worker.consumer, kombu.transport.redis)
+# What Celery imports on its way, so that a fork need not.
+PRELOADED = (
+    billiard.pool,
+    celery.app.control,
+    celery.app.log,
+    celery.apps.worker,
+    celery.bin.celery,
+    celery.fixups.django,
+    celery.worker.autoscale,
+    celery.worker.components,
+    celery.worker.consumer.delayed_delivery,
+    celery.worker.strategy,
+    kombu.pidbox,
+    kombu.transport.redis,
+)
 
 
 class Zygote:
@@ -77,6 +100,7 @@ class Zygote:
 def main() -> None:
     """Obey until the input ends, which it does when the tests' process ends."""
     zygote = Zygote()
+    gc.freeze()  # a fork that collects garbage would copy every page it looks at
     try:
         for line in sys.stdin:
             print(json.dumps(zygote.answer(json.loads(line))), flush=True)
