@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -83,9 +84,11 @@ class AsyncFleet:
         for handle in refused:
             yield handle
         receipts = [handle.receipt for same in waiting.values() for handle in same]
-        async for job_id, ended in self._link.completed(receipts, timeout_s=timeout):
-            for handle in remembered(waiting[job_id], ended):
-                yield handle
+        async with aclosing(self._link.completed(receipts, timeout_s=timeout)) as steps:
+            async for ended in steps:
+                for job_id, outcome in ended.items():
+                    for handle in remembered(waiting[job_id], outcome):
+                        yield handle
 
     async def get(self, job_id: uuid.UUID | str) -> AsyncJobHandle:
         """A handle for a job of any process. Raises UnknownJob."""

@@ -91,14 +91,14 @@ class Fleet:
         refused, waiting = sorted_out(handles)
         yield from refused
         receipts = [handle.receipt for same in waiting.values() for handle in same]
-        ended = self._thread.link().completed(receipts, timeout_s=timeout)
+        steps = self._thread.link().completed(receipts, timeout_s=timeout)
         try:
             while waiting:
-                job_id, outcome = self._thread.call(lambda _link: _next(ended))
-                yield from remembered(waiting.pop(job_id), outcome)
+                for job_id, outcome in self._thread.call(lambda _link: _next(steps)).items():
+                    yield from remembered(waiting.pop(job_id), outcome)
         finally:
             with contextlib.suppress(FleetError):  # closed meanwhile: then so is this
-                self._thread.call(lambda _link: ended.aclose())
+                self._thread.call(lambda _link: steps.aclose())
 
     def get(self, job_id: uuid.UUID | str) -> JobHandle:
         """A handle for a job of any process. Raises UnknownJob."""
@@ -128,5 +128,5 @@ class Fleet:
         self.close()
 
 
-async def _next(ended: AsyncGenerator[T, None]) -> T:
-    return await anext(ended)
+async def _next(steps: AsyncGenerator[T, None]) -> T:
+    return await anext(steps)

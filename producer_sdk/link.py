@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Literal
 
 from producer_sdk.batch import Packer, Prepared, Receipt, receipt_of
@@ -83,17 +84,18 @@ class Link:
 
     async def completed(
         self, receipts: Sequence[Receipt], *, timeout_s: float
-    ) -> AsyncGenerator[tuple[uuid.UUID, JobResult | FleetError], None]:
-        """Each job once, as it ends. Raises ResultTimeout, naming how many are left."""
+    ) -> AsyncGenerator[dict[uuid.UUID, JobResult | FleetError], None]:
+        """Each job once, as it ends, with others that have. Raises ResultTimeout, naming how many are left."""
         waiting: dict[str, bool] = {}
         for receipt in receipts:
             job_id = str(receipt.job_id)
             waiting[job_id] = waiting.get(job_id, False) or self._is_own(receipt)
         left = len(waiting)
         try:
-            async for job_id, outcome in self._replies.completed(waiting, timeout_s=timeout_s):
-                left -= 1
-                yield uuid.UUID(job_id), outcome
+            async with aclosing(self._replies.completed(waiting, timeout_s=timeout_s)) as steps:
+                async for ended in steps:
+                    left -= len(ended)
+                    yield {uuid.UUID(job_id): outcome for job_id, outcome in ended.items()}
         except TimeoutError:
             raise ResultTimeout(_late(left, timeout_s)) from None
 

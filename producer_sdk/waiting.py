@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,11 @@ class Replies:
 
     async def completed(
         self, own_by_id: Mapping[str, bool], *, timeout_s: float
-    ) -> AsyncIterator[tuple[str, JobResult | FleetError]]:
-        """Each of these jobs as it ends, with its result or why it cannot be had. Raises TimeoutError."""
+    ) -> AsyncGenerator[dict[str, JobResult | FleetError], None]:
+        """Those of these jobs that have ended since the last step, each with its result or why it cannot be had.
+
+        Raises TimeoutError.
+        """
         done: asyncio.Queue[str] = asyncio.Queue()
         begun = {job_id: self._begin(job_id, own=own) for job_id, own in own_by_id.items()}
         for job_id, waited in begun.items():
@@ -72,14 +75,18 @@ class Replies:
         try:
             while begun:
                 async with asyncio.timeout(max(0.0, end - time.monotonic())):
-                    job_id = await done.get()
-                waited = begun.pop(job_id)
-                failed, outcome = waited.future.exception(), waited.future
-                self._end(job_id, waited)
-                yield job_id, failed if isinstance(failed, FleetError) else outcome.result()
+                    ended = [await done.get()]
+                while not done.empty():
+                    ended.append(done.get_nowait())
+                yield {job_id: self._outcome(job_id, begun.pop(job_id)) for job_id in ended}
         finally:
             for job_id, waited in begun.items():
                 self._end(job_id, waited)
+
+    def _outcome(self, job_id: str, waited: _Waited) -> JobResult | FleetError:
+        failed = waited.future.exception()
+        self._end(job_id, waited)
+        return failed if isinstance(failed, FleetError) else waited.future.result()
 
     async def close(self) -> None:
         """End both tasks; whoever still waits is told."""

@@ -77,6 +77,7 @@ def test_fields_that_a_newer_worker_has_added_are_left_out() -> None:
         meta("SUCCESS", result={"status": "fine"}),
         meta("SUCCESS", task_id="x"),
     ],
+    ids=["nothing", "cut", "a list", "a number", "no result", "another result", "no id"],
 )
 def test_what_is_no_result_is_said_to_be_unreadable(payload: bytes) -> None:
     with pytest.raises(ResultUnreadable, match="upgrade fairlane-sdk"):
