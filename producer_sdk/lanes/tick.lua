@@ -7,7 +7,7 @@ local function tick(lease, run)
   local last, known_run, hold = unpack(redis.call('HMGET', STATE, 'tick', 'run', 'hold'))
   hold = tonumber(hold or 0)
   local is_other_run = run ~= nil and run ~= known_run
-  if not last or is_other_run or math.abs(NOW - last) > lease / 2 or hold > NOW + lease then
+  if not last or is_other_run or math.abs(NOW - last) > lease / 2 then
     hold = NOW + lease
     redis.call('HSET', STATE, 'hold', hold)
   end

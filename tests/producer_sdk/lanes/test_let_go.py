@@ -167,6 +167,26 @@ async def test_a_cancelled_job_whose_worker_dies_or_gives_it_back_is_not_called_
     assert {held.job_id: held.stop for held in await hall.take(3)} == dict.fromkeys("abc", "cancelled")
 
 
+async def test_a_cancelled_job_that_kills_its_worker_ends_as_cancelled(hall: Hall) -> None:
+    await hall.put(job("a"))
+    await hall.take()
+    await hall.lanes.cancel("a")
+    await hall.live_on(LEASE_MS)
+    assert await hall.sweep(delivery_cap=1) == (1, 0, False)
+    assert [held.stop for held in await hall.take()] == ["cancelled"]
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "expired"])
+async def test_a_tenant_whose_last_job_ends_before_it_ran_is_ready_no_more(hall: Hall, ends: str) -> None:
+    await hall.put(job("a", deadline_ms=hall.now_ms + 10))
+    if ends == "cancelled":
+        await hall.lanes.cancel("a")
+    else:
+        await hall.live_on(10)
+        await hall.sweep()
+    assert await hall.client.exists(hall.lanes.keys.root + "ready:interactive") == 0
+
+
 async def test_cancelling_a_job_that_nobody_knows_says_so(hall: Hall) -> None:
     assert await hall.lanes.cancel("never") == "unknown"
 
