@@ -27,8 +27,6 @@ from worker.results.backend import LaneBackend
 from worker.settings import WorkerSettings
 from worker.telemetry.logs import configure_logs
 
-MAX_RETRIES = 3
-
 
 class JobEndedError(Exception):
     """With `raises=True`: the job has ended without an answer. Its text is the error's code and sentence."""
@@ -57,7 +55,7 @@ class RunJob(Task):  # type: ignore[misc]  # celery has no type information
     acks_late = True
     acks_on_failure_or_timeout = True
     reject_on_worker_lost = True
-    max_retries = MAX_RETRIES
+    max_retries = None  # fallback's rules bound the retries; Celery's own error would quote the job
     typing = False
 
     def __init__(self, settings: WorkerSettings) -> None:
