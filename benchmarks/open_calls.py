@@ -32,7 +32,7 @@ def slow_twin(folder: Path) -> Iterator[str]:
     try:
         assert child.stdout
         url = json.loads(child.stdout.readline())["url"]
-        rules = json.dumps({"rules": [{"latency_ms": SECONDS * 1000}]}).encode()
+        rules = json.dumps([{"latency_ms": SECONDS * 1000}]).encode()
         request = urllib.request.Request(url + "/twin/behave", rules, {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=10):
             pass
