@@ -136,6 +136,7 @@ async def test_a_delayed_job_that_is_cancelled_is_only_ended(hall: Hall) -> None
     await hall.put(job("a", due_ms=hall.now_ms + 1000))
     assert await hall.lanes.cancel("a") == "pending"
     assert await hall.lanes.cancel("a") == "pending"
+    assert (await hall.lanes.counts()).delayed == 0
     [held] = await hall.take()
     assert held.stop == "cancelled"
     await hall.finish(held)
