@@ -83,9 +83,27 @@ async def record_own(stage: Stage, life: Life) -> list[Boundary]:
     """The boundaries of a life from where it differs from a plain one."""
     own = await record(stage, life)
     if life is ANSWERED:
-        return own
+        return _once(own)
     plain = await record(stage, ANSWERED)
-    return [at for number, at in enumerate(own) if own[: number + 1] != plain[: number + 1]]
+    return _once(own)[_common(own, plain) :]
+
+
+def _common(one: Sequence[Boundary], other: Sequence[Boundary]) -> int:
+    """The length of the beginning that two lives share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _once(life: Sequence[Boundary]) -> list[Boundary]:
+    """Without those that follow the same four as an earlier one: duties that go round while nothing happens."""
+    seen: set[tuple[str, ...]] = set()
+    found = []
+    for number, at in enumerate(life):
+        around = tuple(each.name for each in life[max(0, number - 4) : number + 1])
+        if around not in seen:
+            found.append(at)
+        seen.add(around)
+    return found
 
 
 async def strike_each(stage: Stage, life: Life, mode: Mode, at: Sequence[Boundary]) -> Struck:
@@ -105,7 +123,7 @@ async def _strike(stage: Stage, life: Life, strike: Strike, struck: Struck) -> N
     async with stage.scene() as scene:
         try:
             struck.not_met += not await _live_through(stage, scene, life, strike)
-            broken = strike.mode is Mode.REPEATS and strike.at.name.startswith("call:")
+            broken = not strike.mode.is_deadly and strike.at.name.startswith("call:")
             scene.broken_by_tests = int(broken) + life.cut(await scene.calls())
             faults = violations(await scene.evidence())
             statuses = {final["status"] for final in scene.rows.finals().values()}
@@ -120,7 +138,7 @@ async def _live_through(stage: Stage, scene: Scene, life: Life, strike: Strike) 
     async with _begun(stage, scene, life):
         doomed = stage.worker(scene, strike)
         is_met = await until(lambda: _met(scene, doomed), what="the boundary, or rest")
-        if is_met == "met" and strike.mode is not Mode.REPEATS:
+        if is_met == "met" and strike.mode.is_deadly:
             await _died(scene, doomed)
             stage.worker(scene)
         await until(scene.is_at_rest, what="rest")

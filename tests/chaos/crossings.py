@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import redis.exceptions
+import sqlalchemy.exc
 from pydantic import BaseModel
 
 T = TypeVar("T")
@@ -24,8 +26,13 @@ class Mode(StrEnum):
     DIES_BEFORE = "dies just before"
     DIES_AFTER = "dies just after it took effect"
     REPEATS = "its reply is lost and the client repeats it"
+    GIVES_UP = "its reply is lost and the client gives up"
     PAUSES = "is stopped just before"
     STANDS_STILL = "its loop stands still just before"
+
+    @property
+    def is_deadly(self) -> bool:
+        return self in (Mode.DIES_BEFORE, Mode.DIES_AFTER)
 
 
 class Boundary(BaseModel, frozen=True):
@@ -101,12 +108,16 @@ class Striking(Tracing):
             threading.Event().wait(600)
 
     def _after(self, name: str) -> None:
-        if self._mode in (Mode.DIES_AFTER, Mode.REPEATS):
+        if self._mode in (Mode.DIES_AFTER, Mode.REPEATS, Mode.GIVES_UP):
             self.write(f"{STRUCK}{self._at}: {self._mode}")
         if self._mode is Mode.DIES_AFTER:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._mode is Mode.REPEATS and name.startswith("call:"):
+        if self._mode in (Mode.REPEATS, Mode.GIVES_UP) and name.startswith("call:"):
             raise httpx.ReadError("the connection broke here")
+        if self._mode is Mode.GIVES_UP and name.startswith("redis:"):
+            raise redis.exceptions.ConnectionError("the connection broke here")
+        if self._mode is Mode.GIVES_UP:
+            raise sqlalchemy.exc.OperationalError("COMMIT", {}, OSError("the connection broke here"))
 
 
 def read_trace(trace: Path) -> list[str]:

@@ -7,9 +7,10 @@ from tests.chaos.crossings import Mode
 from tests.chaos.stage import Stage
 
 
-@pytest.mark.parametrize(
-    "mode", [Mode.DIES_BEFORE, Mode.DIES_AFTER, Mode.REPEATS], ids=lambda mode: mode.name
-)
+MODES = (Mode.DIES_BEFORE, Mode.DIES_AFTER, Mode.REPEATS, Mode.GIVES_UP)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.name)
 async def test_wherever_a_life_is_struck_its_job_ends_once_and_every_call_is_booked(
     stage: Stage, life: Life, mode: Mode
