@@ -3,7 +3,7 @@
 -- the lane's current virtual time V, so no credit is saved up; V is the virtual time of the tenant served last.
 
 local NOW = read_clock()
-local known_V = {}
+local known_V, known_caps = {}, {}
 
 local function virtual_time(lane)
   known_V[lane] = known_V[lane] or tonumber(redis.call('HGET', STATE, 'V:' .. lane)) or 0
@@ -19,8 +19,11 @@ end
 
 -- Without a cap that anyone has set, one job at a time: fail closed.
 local function cap_of(tenant)
-  local cap = redis.call('HGET', CAPS, tenant) or redis.call('HGET', STATE, 'default_cap')
-  return tonumber(cap or 1)
+  if not known_caps[tenant] then
+    local cap = redis.call('HGET', CAPS, tenant) or redis.call('HGET', STATE, 'default_cap')
+    known_caps[tenant] = tonumber(cap or 1)
+  end
+  return known_caps[tenant]
 end
 
 local function has_slot(tenant)
