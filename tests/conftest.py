@@ -71,7 +71,10 @@ def stage(valkey: Valkey) -> Iterator[Stage]:
     """Where tests of whole worker processes play: each in a scene of its own."""
     from tests.chaos.stage import Stage  # noqa: PLC0415 - it imports the whole worker; only such tests pay for it
 
-    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder, Stage(Path(folder), valkey) as ready:
+    with (
+        tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder,
+        Stage(Path(folder), valkey) as ready,
+    ):
         yield ready
 
 

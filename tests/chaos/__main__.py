@@ -24,12 +24,20 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--worker-kills", type=int, default=30)
     parser.add_argument("--broker-kills", type=int, default=3)
+    parser.add_argument("--worker-pauses", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--lease-s", type=float, default=3.0)
     parser.add_argument("--ledger-url", help="an empty PostgreSQL database; left out: SQLite")
     parser.add_argument("--markdown", action="store_true", help="print the table for benchmarks/RESULTS.md")
     given = parser.parse_args()
-    plan = Plan(given.seed, given.jobs, given.worker_kills, given.broker_kills, given.workers)
+    plan = Plan(
+        seed=given.seed,
+        jobs=given.jobs,
+        worker_kills=given.worker_kills,
+        broker_kills=given.broker_kills,
+        worker_pauses=given.worker_pauses,
+        workers=given.workers,
+    )
     print(f"seed {plan.seed} (again: python -m tests.chaos --seed {plan.seed})", file=sys.stderr)
     folder = Path(tempfile.mkdtemp(prefix="fl-", dir="/tmp"))
     report = asyncio.run(run(plan, folder, lease_s=given.lease_s, ledger_url=given.ledger_url))

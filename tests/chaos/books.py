@@ -15,8 +15,7 @@ class AttemptRow:
     state: str
     amount_pico: int
     windows: tuple[str, ...]
-    tag: str = ""
-    job_id: str = ""
+    began_after_the_end: bool = False  # of its job
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,8 @@ def _of_ledger_rows(evidence: Evidence) -> Iterator[str]:
 
 def _of_attempts(evidence: Evidence) -> Iterator[str]:
     for attempt_id, row in evidence.attempts.items():
+        if row.began_after_the_end and row.state != "void":
+            yield f"attempt {attempt_id} began after its job had ended"
         if row.state == "in_flight":
             yield f"attempt {attempt_id} is still in flight"
         elif row.state != "void" and attempt_id not in evidence.by_id:

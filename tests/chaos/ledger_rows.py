@@ -30,9 +30,13 @@ class LedgerRows:
 
     def attempts(self) -> dict[str, AttemptRow]:
         """The journal."""
+        ends = {row.job_id: row.finished_at for row in self._rows(JOBS, JOBS.c.finished_at.is_not(None))}
         return {
             str(row.id): AttemptRow(
-                row.state, row.cost_pico, row.windows, tag=row.tag or "", job_id=str(row.job_id)
+                row.state,
+                row.cost_pico,
+                row.windows,
+                row.job_id in ends and row.created_at > ends[row.job_id],
             )
             for row in self._rows(ATTEMPTS)
         }

@@ -53,6 +53,7 @@ class Plan:
     jobs: int = 2000
     worker_kills: int = 30
     broker_kills: int = 3
+    worker_pauses: int = 3
     workers: int = 3
 
 
@@ -90,12 +91,13 @@ class Report:
             ("lost", str(len(evidence.lost))),
             ("failed, for they were lost with five workers each", str(evidence.given_up)),
             ("worker processes killed (SIGKILL)", str(plan.worker_kills)),
+            ("worker processes paused past their lease (SIGSTOP)", str(plan.worker_pauses)),
             ("broker killed (SIGKILL) and restarted", str(plan.broker_kills)),
             ("attempts that the provider billed", f"{len(evidence.billed):,}"),
             ("ledger rows of attempts", f"{len(evidence.events) - hits:,}"),
             ("ledger rows of cache hits", f"{hits:,}"),
             ("uncertain", str(len(evidence.uncertain))),
-            ("in flight in the killed workers", str(evidence.in_flight_at_kills)),
+            ("in flight in the killed and paused workers", str(evidence.in_flight_at_kills)),
             ("cost, ledger (uncertain apart)", f"{ledger_pico / 10**12:.9f} USD"),
             ("cost, provider's books (the same attempts)", f"{twin_pico / 10**12:.9f} USD"),
             ("uncertain, at worst case", f"{unknown_pico / 10**12:.9f} USD"),
@@ -117,13 +119,19 @@ class Soak:
         self._start_worker = start
         self._dice = random.Random(plan.seed)
         self._workers: dict[str, Worker] = {}
+        self._paused: dict[str, Worker] = {}
+        self._resuming: list[asyncio.Task[None]] = []
         self._started = 0
+        self._do = {
+            "worker killed": self._kill_worker,
+            "worker paused": self._pause_worker,
+            "broker killed": self._kill_broker,
+        }
 
     async def run(self, say: Callable[[str], None] = lambda _line: None) -> Report:
         """Submit, kill, wait for rest."""
         began = time.monotonic()
-        strikes = ["worker"] * self._plan.worker_kills + ["broker"] * self._plan.broker_kills
-        self._dice.shuffle(strikes)
+        strikes = self._strikes()
         chunks = _chunks([_job(self._dice, number) for number in range(self._plan.jobs)], len(strikes) + 1)
         await self._scene.behave(*SOAK_RULES)
         try:
@@ -133,17 +141,25 @@ class Soak:
                 for number, strike in enumerate(strikes):
                     await self._submit(fleet, chunks[number])
                     await self._some_calls()
-                    await (self._strike_worker() if strike == "worker" else self._strike_broker())
-                    say(
-                        f"{number + 1}/{len(strikes)}: {strike} killed, {len(self._scene.accepted)} jobs accepted"
-                    )
+                    await self._do[strike]()
+                    say(f"{number + 1}/{len(strikes)}: {strike}; {len(self._scene.accepted)} jobs accepted")
                 await self._submit(fleet, chunks[-1])
+            await asyncio.gather(*self._resuming)
             await until(self._scene.is_at_rest, within_s=120, what="rest after the kills")
             exit_codes = await self._end_warmly()
         finally:
-            for worker in self._workers.values():
+            for task in self._resuming:
+                task.cancel()
+            for worker in (*self._workers.values(), *self._paused.values()):
                 worker.kill()
         return Report(self._plan, await self._scene.evidence(), time.monotonic() - began, exit_codes)
+
+    def _strikes(self) -> list[str]:
+        plan = self._plan
+        strikes = ["worker killed"] * plan.worker_kills + ["worker paused"] * plan.worker_pauses
+        strikes += ["broker killed"] * plan.broker_kills
+        self._dice.shuffle(strikes)
+        return strikes
 
     def _start(self) -> None:
         self._started += 1
@@ -174,7 +190,7 @@ class Soak:
 
         return bool(await until(reached, within_s=60, what="the next calls"))
 
-    async def _strike_worker(self) -> None:
+    async def _kill_worker(self) -> None:
         """Kill one that has jobs in hand, and start another."""
         name = await until(self._one_at_work, within_s=60, what="a worker at work")
         self._workers[name].kill()
@@ -182,6 +198,26 @@ class Soak:
         del self._workers[name]
         self._scene.in_flight_at_kills |= await self._in_flight_in(name)
         self._start()
+
+    async def _pause_worker(self) -> None:
+        """Stop one that has jobs in hand for longer than its lease; it is fenced when it goes on."""
+        name = await until(self._one_at_work, within_s=60, what="a worker at work")
+        worker = self._paused[name] = self._workers.pop(name)
+        worker.send(signal.SIGSTOP)
+        self._scene.in_flight_at_kills |= await self._in_flight_in(name)
+        self._resuming.append(asyncio.create_task(self._resume(name)))
+
+    async def _resume(self, name: str) -> None:
+        """Its jobs are another worker's by then."""
+
+        async def is_fenced() -> bool:
+            return name not in {holder for holder, _tag in (await self._scene.holders()).values()}
+
+        try:
+            await until(is_fenced, within_s=60, what="the end of the paused worker's leases")
+        finally:
+            worker = self._workers[name] = self._paused.pop(name)
+            worker.send(signal.SIGCONT)
 
     async def _one_at_work(self) -> str | None:
         holders = {holder for holder, _tag in (await self._scene.holders()).values()}
@@ -193,7 +229,7 @@ class Soak:
         held = (await self._scene.holders()).values()
         return {attempt for attempt, tag in self._scene.rows.in_flight().items() if (name, tag) in held}
 
-    async def _strike_broker(self) -> None:
+    async def _kill_broker(self) -> None:
         """Kill it, let the workers miss it for a moment, and start it again from its AOF."""
         self._valkey.kill()
         await asyncio.sleep(self._dice.uniform(0, 1.0))

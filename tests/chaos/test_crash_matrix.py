@@ -6,7 +6,6 @@ from tests.chaos.crash_matrix import LIVES, Life, record_own, strike_each
 from tests.chaos.crossings import Mode
 from tests.chaos.stage import Stage
 
-
 MODES = (Mode.DIES_BEFORE, Mode.DIES_AFTER, Mode.REPEATS, Mode.GIVES_UP)
 
 
