@@ -47,6 +47,7 @@ class Evidence:
     lanes: Mapping[str, int]  # how many jobs are where
     given_up: int = 0  # jobs that were lost with their workers too often
     in_flight_at_kills: int = 0
+    in_flight_at_pauses: int = 0  # a paused worker may end its job just when another one has begun it anew
     broken_by_tests: int = 0  # calls whose reply a test has lost: the worker cannot know what they cost
     by_id: Mapping[str, EventRow] = field(init=False)
 
@@ -142,13 +143,16 @@ def _of_ledger_rows(evidence: Evidence) -> Iterator[str]:
 
 def _of_attempts(evidence: Evidence) -> Iterator[str]:
     for attempt_id, row in evidence.attempts.items():
-        if row.began_after_the_end and row.state != "void":
-            yield f"attempt {attempt_id} began after its job had ended"
         if row.state == "in_flight":
             yield f"attempt {attempt_id} is still in flight"
         elif row.state != "void" and attempt_id not in evidence.by_id:
             yield f"attempt {attempt_id} is {row.state} and has no ledger row"
-    unknown, allowed = len(evidence.uncertain), evidence.in_flight_at_kills + evidence.broken_by_tests
+    called = [(attempt_id, row) for attempt_id, row in evidence.attempts.items() if row.state != "void"]
+    late = [attempt_id for attempt_id, row in called if row.began_after_the_end]
+    if len(late) > evidence.in_flight_at_pauses:
+        yield f"attempts {', '.join(late)} began after their jobs had ended"
+    unknown = len(evidence.uncertain)
+    allowed = evidence.in_flight_at_kills + evidence.in_flight_at_pauses + evidence.broken_by_tests
     if unknown > allowed:
         yield f"{unknown} uncertain rows, but only {allowed} calls were cut"
 

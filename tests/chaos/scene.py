@@ -66,6 +66,7 @@ class Scene:
         self.accepted: set[str] = set()
         self.workers: list[ForkedWorker] = []
         self.in_flight_at_kills: set[str] = set()
+        self.in_flight_at_pauses: set[str] = set()
         self.broken_by_tests = 0
         self.redis = redis.asyncio.Redis.from_url(redis_url(settings.fleet.broker_url))
         self.lanes = Lanes(self.redis, namespace=settings.fleet.namespace)
@@ -86,9 +87,15 @@ class Scene:
         self.rows.close()
 
     @property
+    def said(self) -> str:
+        """All that this scene's workers have written."""
+        return "".join(worker.log for worker in self.workers)
+
+    @property
     def logs(self) -> str:
-        """What this scene's workers have said."""
-        return "\n".join(worker.log for worker in self.workers)
+        """What this scene's workers have warned of."""
+        lines = (line[:1000] for line in self.said.splitlines() if line.startswith("{"))
+        return "\n".join(line for line in lines if '"INFO"' not in line)
 
     def end_workers(self) -> None:
         """SIGKILL those that still run."""
@@ -174,6 +181,7 @@ class Scene:
             | {"closing": counts.closing},
             given_up=counts.dead,
             in_flight_at_kills=len(self.in_flight_at_kills),
+            in_flight_at_pauses=len(self.in_flight_at_pauses - self.in_flight_at_kills),
             broken_by_tests=self.broken_by_tests,
         )
 

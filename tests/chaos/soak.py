@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import redis.exceptions
@@ -97,7 +98,8 @@ class Report:
             ("ledger rows of attempts", f"{len(evidence.events) - hits:,}"),
             ("ledger rows of cache hits", f"{hits:,}"),
             ("uncertain", str(len(evidence.uncertain))),
-            ("in flight in the killed and paused workers", str(evidence.in_flight_at_kills)),
+            ("in flight in the killed workers", str(evidence.in_flight_at_kills)),
+            ("in flight in the paused workers, beside", str(evidence.in_flight_at_pauses)),
             ("cost, ledger (uncertain apart)", f"{ledger_pico / 10**12:.9f} USD"),
             ("cost, provider's books (the same attempts)", f"{twin_pico / 10**12:.9f} USD"),
             ("uncertain, at worst case", f"{unknown_pico / 10**12:.9f} USD"),
@@ -139,8 +141,9 @@ class Soak:
                 self._start()
             async with AsyncFleet(self._scene.settings.fleet) as fleet:
                 for number, strike in enumerate(strikes):
+                    goal = await self._scene.calls_made() + self._dice.randint(1, len(chunks[number]) // 2)
                     await self._submit(fleet, chunks[number])
-                    await self._some_calls()
+                    await until(partial(self._has_made, goal), within_s=60, what="the next calls")
                     await self._do[strike]()
                     say(f"{number + 1}/{len(strikes)}: {strike}; {len(self._scene.accepted)} jobs accepted")
                 await self._submit(fleet, chunks[-1])
@@ -178,17 +181,9 @@ class Soak:
         assert not [handle.error for handle in handles if handle.error]
         self._scene.accepted |= {str(handle.job_id) for handle in handles}
 
-    async def _some_calls(self) -> None:
+    async def _has_made(self, calls: int) -> bool:
         """A random distance to the last strike, in calls that the provider has got."""
-        goal = await self._scene.calls_made() + self._dice.randint(5, 40)
-        busy = await self._busy_or_done(goal)
-        assert busy
-
-    async def _busy_or_done(self, goal: int) -> bool:
-        async def reached() -> bool:
-            return await self._scene.calls_made() >= goal or await self._scene.is_at_rest()
-
-        return bool(await until(reached, within_s=60, what="the next calls"))
+        return await self._scene.calls_made() >= calls or await self._scene.is_at_rest()
 
     async def _kill_worker(self) -> None:
         """Kill one that has jobs in hand, and start another."""
@@ -204,14 +199,18 @@ class Soak:
         name = await until(self._one_at_work, within_s=60, what="a worker at work")
         worker = self._paused[name] = self._workers.pop(name)
         worker.send(signal.SIGSTOP)
-        self._scene.in_flight_at_kills |= await self._in_flight_in(name)
+        self._scene.in_flight_at_pauses |= await self._in_flight_in(name)
         self._resuming.append(asyncio.create_task(self._resume(name)))
 
     async def _resume(self, name: str) -> None:
         """Its jobs are another worker's by then."""
 
         async def is_fenced() -> bool:
-            return name not in {holder for holder, _tag in (await self._scene.holders()).values()}
+            try:
+                holders = await self._scene.holders()
+            except redis.exceptions.RedisError:
+                return False  # the broker is away, too
+            return name not in {holder for holder, _tag in holders.values()}
 
         try:
             await until(is_fenced, within_s=60, what="the end of the paused worker's leases")
@@ -220,8 +219,11 @@ class Soak:
             worker.send(signal.SIGCONT)
 
     async def _one_at_work(self) -> str | None:
+        """One that has jobs in hand; any, when there is nothing to do."""
         holders = {holder for holder, _tag in (await self._scene.holders()).values()}
         at_work = sorted(holders & set(self._workers))
+        if not at_work and self._workers and await self._scene.is_at_rest():
+            at_work = sorted(self._workers)
         return self._dice.choice(at_work) if at_work else None
 
     async def _in_flight_in(self, name: str) -> set[str]:

@@ -37,7 +37,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "in the ledger": {"attempts": {"a1": AttemptRow("settled", 71, ())}},
     "has no attempt": {"attempts": {}},
     "still in flight": {"attempts": SOUND.attempts | {"a2": AttemptRow("in_flight", 0, ())}},
-    "began after its job had ended": {
+    "began after their jobs had ended": {
         "attempts": {"a1": replace(SOUND.attempts["a1"], began_after_the_end=True)}
     },
     "has no ledger row": {"attempts": SOUND.attempts | {"a2": AttemptRow("failed", 0, ())}},

@@ -128,7 +128,7 @@ async def test_a_wrong_job_ends_in_its_code_with_a_sentence_and_the_worker_goes_
             assert words in sentence, f"{name}: {sentence}"
             assert "Traceback" not in sentence
         await assert_good_jobs_run(scene)
-        assert "Traceback" not in scene.logs
+        assert "Traceback" not in scene.said
 
 
 async def test_whatever_lies_on_the_wire_ends_as_an_invalid_job_on_that_job_alone(stage: Stage) -> None:
@@ -147,7 +147,7 @@ async def test_whatever_lies_on_the_wire_ends_as_an_invalid_job_on_that_job_alon
             assert (await scene.ended(job.job_id))["status"] == "succeeded"
         await until(scene.is_at_rest, what="rest")
         assert [fault for fault in violations(await scene.evidence()) if "never accepted" not in fault] == []
-        assert "Traceback" not in scene.logs
+        assert "Traceback" not in scene.said
 
 
 def entry(message: Callable[[str], bytes]) -> LaneEntry:
