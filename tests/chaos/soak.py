@@ -90,7 +90,7 @@ class Report:
             ("jobs accepted", f"{len(evidence.accepted):,}"),
             ("succeeded", f"{evidence.succeeded / max(1, len(evidence.accepted)):.2%}"),
             ("lost", str(len(evidence.lost))),
-            ("failed, for they were lost with five workers each", str(evidence.given_up)),
+            ("given up by the lanes after five lost deliveries", str(evidence.given_up)),
             ("worker processes killed (SIGKILL)", str(plan.worker_kills)),
             ("worker processes paused past their lease (SIGSTOP)", str(plan.worker_pauses)),
             ("broker killed (SIGKILL) and restarted", str(plan.broker_kills)),
