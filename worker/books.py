@@ -77,9 +77,7 @@ class Books:
         sums = await self._ledger.rebuild_sums(since=now - HORIZON, above=newest)
         holds = [Hold(attempt.id, attempt.worst_pico, attempt.windows) for attempt in sums.holds]
         installed = await self._store.install(epoch=sums.epoch, settled=sums.settled, holds=holds)
-        logger.warning(
-            "the budget's books were built from SQL: epoch %d, installed %s", sums.epoch, installed
-        )
+        logger.info("the budget's books were built from SQL: epoch %d, installed %s", sums.epoch, installed)
 
 
 @dataclass(frozen=True)

@@ -144,10 +144,12 @@ class Job(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, fields: Any) -> Any:
-        """The feature is the task's name unless said; an idempotency key names the job."""
+        """A str is one user message; the feature is the task's name unless said; a key names the job."""
         if not isinstance(fields, dict):
             return fields
         filled = dict(fields)
+        if isinstance(filled.get("messages"), str):
+            filled["messages"] = [{"role": "user", "content": filled["messages"]}]
         if not filled.get("feature") and filled.get("task"):
             filled["feature"] = filled["task"]
         tenant, key = filled.get("tenant"), filled.get("idempotency_key")

@@ -20,7 +20,7 @@ def to_pico(usd: Decimal | str | int) -> int:
 
 def to_usd(pico: int) -> Decimal:
     """USD with twelve decimals for whole pico-dollars."""
-    return Decimal(pico).scaleb(-12)
+    return Decimal(pico).scaleb(-12) if pico else Decimal(0)  # 0, not 0E-12
 
 
 def ceil_pico(usd: Decimal) -> int:

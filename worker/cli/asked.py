@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 import redis.exceptions
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from producer_sdk.errors import BrokerUnavailable, FleetError, ResultTimeout
@@ -84,12 +85,16 @@ def print_table(
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = all(_is_number(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=not index)
+        table.add_column(
+            column, justify="right" if numbers else "left", overflow="fold", no_wrap=numbers or not index
+        )
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
+    # a narrow terminal breaks a long line where it likes; a table must not break a number
+    console.width = max(console.width, Measurement.get(console, console.options, table).minimum)
     console.print(table)
 
 

@@ -24,7 +24,7 @@ def routing() -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
-    """Check FILE (else FAIRLANE_ROUTING, else ./routing.yaml); the seed's task mapping is accepted too."""
+    """Check FILE (else FAIRLANE_ROUTING, else ./routing.yaml); a bare mapping of tasks is accepted too."""
     path = file or WorkerSettings.from_env().routing_path
     faults = faults_of(path)
     if faults:

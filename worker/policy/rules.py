@@ -62,7 +62,7 @@ def is_allowed(alias: str, tier: Tier) -> bool:
 def nearest(name: str, known: Collection[str]) -> str:
     """The end of a sentence that names what was probably meant."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f", did you mean '{close[0]}'?" if close else ""
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _most_output(job: Job, task: TaskRule, tier: Tier) -> int:

@@ -41,9 +41,9 @@ def test_a_job_whose_every_alias_is_denied_is_told_which_and_by_whom():
 @pytest.mark.parametrize(
     ("tenant", "task", "code", "hint"),
     [
-        ("acne", "ask", ErrorCode.UNKNOWN_TENANT, "there is no tenant 'acne', did you mean 'acme'?"),
+        ("acne", "ask", ErrorCode.UNKNOWN_TENANT, "there is no tenant 'acne' (did you mean 'acme'?)"),
         ("zzz", "ask", ErrorCode.UNKNOWN_TENANT, "there is no tenant 'zzz': declare it"),
-        ("acme", "asks", ErrorCode.UNKNOWN_TASK, "there is no task 'asks', did you mean 'ask'?"),
+        ("acme", "asks", ErrorCode.UNKNOWN_TASK, "there is no task 'asks' (did you mean 'ask'?)"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(tenant, task, code, hint):
