@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from celery import chain, chord, group
-from celery.result import GroupResult
 
 from producer_sdk.canvas import FleetApp, celery_app
 from tests.chaos.books import violations
@@ -37,15 +36,11 @@ def ask(app: FleetApp, *, tenant: str | None = "ants", task: str = "ask", **fiel
 
 
 async def answer_of(canvas: Any) -> Any:
-    """Publish it and wait for its last result, as a product does.
+    """Publish it and wait for its last result, as a product does: in one thread.
 
-    By `ready`, which asks: Celery 5.7's own wait for a group can miss quick results, with a stock worker too.
+    Celery keeps a result backend in each thread, and a group that another thread has published is waited for in vain.
     """
-    sent = await asyncio.to_thread(canvas.apply_async)
-    await until(lambda: asyncio.to_thread(sent.ready), within_s=30, what="the canvas' end")
-    return (
-        [one.get(timeout=5) for one in sent.results] if isinstance(sent, GroupResult) else sent.get(timeout=5)
-    )
+    return await asyncio.to_thread(lambda: canvas.apply_async().get(timeout=30, interval=0.05))
 
 
 async def tenants_called(scene: Scene, *, jobs: int) -> list[str]:
