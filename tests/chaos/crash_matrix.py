@@ -166,6 +166,7 @@ async def _begun(stage: Stage, scene: Scene, life: Life) -> AsyncIterator[None]:
     await scene.put(job)
     if life.before:
         await _died(scene, stage.worker(scene, life.before))
+        await until(scene.has_no_lease, what="the end of the dead worker's lease")
     cancel = asyncio.create_task(_cancel(scene, job)) if life.is_cancelled else None
     try:
         yield

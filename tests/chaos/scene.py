@@ -135,6 +135,13 @@ class Scene:
             if worker and tag
         }
 
+    async def has_no_lease(self) -> bool:
+        """Whether every job in a worker's hands may be given to another one; beats, as the rest of a fleet would."""
+        await self.lanes.beat([], lease_ms=int(self.settings.lease_s * 1000))
+        seconds, microseconds = await self.redis.time()
+        now_ms = seconds * 1000 + microseconds // 1000
+        return not await self.redis.zcount(self.lanes.keys.root + "unacked", now_ms, "+inf")
+
     async def result(self, job_id: object) -> dict[str, Any] | None:
         """What Celery's result backend has for this job."""
         found = await self.redis.get(self.lanes.keys.result(str(job_id)))
