@@ -41,6 +41,7 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=True,  # a signal to the tests' group must not end it before its children
             )
         return self
 

@@ -7,6 +7,7 @@ every child that is left, and itself.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
@@ -113,6 +114,7 @@ def become(order: dict[str, Any]) -> None:
     status = 1
     try:
         os.setsid()
+        die_with_the_zygote()
         output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for stream in (1, 2):
             os.dup2(output, stream)
@@ -127,6 +129,12 @@ def become(order: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def die_with_the_zygote() -> None:
+    """Where the kernel can be asked to (PR_SET_PDEATHSIG), however the zygote ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
 
 
 def serve_twin(order: dict[str, Any]) -> None:
