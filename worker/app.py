@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery, Task
 from celery._state import pop_current_task, push_current_task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from celery.signals import setup_logging
 
 from producer_sdk.canvas import celery_app
@@ -76,7 +76,12 @@ class RunJob(Task):  # type: ignore[misc]  # celery has no type information
             wait_for(delivery.hand_back(back.delay_ms), loop)
             raise Ignore("the job was given back to its lane") from back
         except RetryLater as later:
-            raise self._retry_in(later.delay_ms / 1000, loop) from later
+            try:
+                retry = self._retry_in(later.delay_ms / 1000, loop)
+            except Reject:  # the broker took no message: the job itself waits for it
+                wait_for(delivery.hand_back(later.delay_ms), loop)
+                raise Ignore("the job was given back to its lane") from later
+            raise retry from later
         if raises and result.error:
             raise JobEndedError(f"{result.error.code}: {result.error.message}")
         return Outcome(result)

@@ -23,7 +23,15 @@ from celery.worker.request import Request
 from celery.worker.state import revoked as revoked_ids
 
 from producer_sdk.contract import ErrorCode
-from producer_sdk.contract.envelope import BadMessage, Envelope, Header, NewerVersion, entry_of, unpack
+from producer_sdk.contract.envelope import (
+    BadMessage,
+    Envelope,
+    Header,
+    LaneEntry,
+    NewerVersion,
+    entry_of,
+    unpack,
+)
 from producer_sdk.contract.ids import uuid7
 from producer_sdk.lanes import Delivery
 from worker.assembly import Assembly
@@ -50,9 +58,15 @@ class JobRequest(Request):  # type: ignore[misc]  # celery has no type informati
             self.message.properties["delivery"].interrupt_before("cancelled")
         return False
 
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What `inspect` and Flower are told: never the arguments themselves, which hold the prompt."""
+        told: dict[str, Any] = super().info(safe=True)
+        return told
+
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """`revoke(terminate=True)`: cancel the job, not the process that a thousand others run in."""
-        self.message.properties["delivery"].interrupt("cancelled")
+        delivery = self.message.properties["delivery"]
+        delivery.loop.call_soon_threadsafe(delivery.interrupt, "cancelled")
 
 
 class LaneFeeder:
@@ -66,6 +80,7 @@ class LaneFeeder:
         self._woken = asyncio.Event()
         self._taking = True
         self._tasks: list[asyncio.Task[None]] = []
+        self._putting: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to take, beat, listen and reap."""
@@ -157,6 +172,11 @@ class LaneFeeder:
         except BadMessage as error:
             logger.warning("job %s cannot be read and is refused", delivery.job_id)
             held.finish_with(held.refused(ErrorCode.INVALID_JOB, str(error)))
+        except Exception:
+            # Celery's strategy takes header.celery as it comes: what it trips over is this job's fault alone
+            logger.exception("job %s cannot be handed to Celery and is refused", delivery.job_id)
+            sentence = "header.celery holds what Celery cannot read: leave it out, or see docs/wire.md"
+            held.finish_with(held.refused(ErrorCode.INVALID_JOB, sentence))
 
     def _newer_version(self, held: HeldDelivery, error: NewerVersion) -> None:
         """Leave it to a newer worker for ten minutes; then say so."""
@@ -166,8 +186,10 @@ class LaneFeeder:
             asyncio.get_running_loop().create_task(self._give_back(held, 5000))
 
     async def _give_back(self, held: HeldDelivery, delay_ms: int) -> None:
-        await held.hand_back(delay_ms)
-        self._freed(held)
+        try:
+            await held.hand_back(delay_ms)
+        finally:
+            self._freed(held)
 
     def _freed(self, held: HeldDelivery) -> None:
         self.held.pop(held.tag, None)
@@ -207,7 +229,13 @@ class LaneFeeder:
             entry = entry_of(held.delivery.message)
         except BadMessage:
             return
-        await self.assembly.lanes.put([entry], ttl_s=self.assembly.settings.fleet.result_ttl_s)
+        putting = asyncio.get_running_loop().create_task(self._put_back(entry))
+        self._putting.add(putting)
+        putting.add_done_callback(self._putting.discard)
+
+    async def _put_back(self, entry: LaneEntry) -> None:
+        ttl_s = self.assembly.settings.fleet.result_ttl_s
+        await patiently(lambda: self.assembly.lanes.put([entry], ttl_s=ttl_s))
 
     async def _listen(self) -> None:
         """Wake-ups and cancellations by pub/sub; beats and the idle poll cover what it loses."""

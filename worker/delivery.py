@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pydantic_core
 import redis.exceptions
 
-from producer_sdk.contract import ErrorCode, JobError, JobResult
+from producer_sdk.contract import MEANINGS, ErrorCode, JobError, JobResult
 from producer_sdk.contract.envelope import BadMessage, Envelope, check_job, is_signed
 from producer_sdk.lanes import Delivery, Finished
 from worker.assembly import Assembly
@@ -21,6 +21,7 @@ from worker.job_run import JobRun, Lease
 from worker.results.backend import PAYLOAD
 from worker.results.meta import success_meta
 
+LEAST_GRACE_S = 1.0  # between the cancelling of a job and its abandoning
 Interruption = Literal["cancelled", "soft_limit", "shutdown", "lost"]
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class HeldDelivery:
         return JobResult.model_validate(
             {
                 "job_id": self.delivery.job_id,
-                "status": "rejected",
+                "status": MEANINGS[code].ends,
                 "error": JobError.of(code, sentence),
             }
         )
@@ -160,12 +161,16 @@ class HeldDelivery:
         if self._why:
             raise HandBack(f"interrupted before it began: {self._why}")
         self._inner = loop.create_task(self._answered(job_run))
-        soft = loop.call_later(limits.soft_s, self.interrupt, "soft_limit")
+        soft_s = min(limits.soft_s, limits.hard_s)
+        soft = loop.call_later(soft_s, self.interrupt, "soft_limit")
         try:
-            done, _late = await asyncio.wait({self._inner}, timeout=limits.hard_s)
+            done, _late = await asyncio.wait(
+                {self._inner}, timeout=max(limits.hard_s, soft_s + LEAST_GRACE_S)
+            )
         finally:
             soft.cancel()
         if not done:
+            self.lease.lost = True  # whatever it still does, it must not begin another call
             logger.error("job %s did not end at its hard limit and is abandoned", job_run.job_id)
             return await self._ended(
                 job_run, ErrorCode.DEADLINE_EXCEEDED, "the job's hard time limit has passed"
@@ -232,6 +237,12 @@ class HeldDelivery:
             self.acknowledge(self, Finished(tag=self.tag, result=None, ttl_s=0, reply_to=None))
             return
         payload = self._properties.get(PAYLOAD)
+        if payload is None:
+            # Celery stored nothing (it was to ignore the result, or failed itself): the producer waits all the same
+            self.finish_with(
+                self.result or self.refused(ErrorCode.INTERNAL, "the worker failed: see its log")
+            )
+            return
         self.finish(payload.encode() if isinstance(payload, str) else payload)
 
     def on_reject(self, _logger: Any, _errors: Any, requeue: bool = False) -> None:
@@ -243,8 +254,10 @@ class HeldDelivery:
         self.on_ack()
 
     async def _rejected(self) -> None:
-        await self.hand_back(1000)
-        self.on_ack()
+        try:
+            await self.hand_back(1000)
+        finally:
+            self.on_ack()
 
     def finish(self, payload: bytes | None) -> None:
         """Hand the encoded result to the acks."""
@@ -281,9 +294,15 @@ class Acks:
         while self._waiting:
             batch, self._waiting = self._waiting[:64], self._waiting[64:]
             items = [finished for _held, finished in batch]
-            await patiently(lambda items=items: self._assembly.lanes.finish(items))  # type: ignore[misc]
-            for held, _finished in batch:
-                self._freed(held)
+            try:
+                await patiently(lambda items=items: self._assembly.lanes.finish(items))  # type: ignore[misc]
+            except redis.exceptions.RedisError:
+                logger.exception(
+                    "results were not written: their leases run out, and their final rows are published"
+                )
+            finally:
+                for held, _finished in batch:
+                    self._freed(held)
 
     async def settled(self) -> None:
         """Wait until nothing is queued."""
@@ -312,6 +331,6 @@ def decoded(envelope: Envelope) -> list[Any]:
     except ValueError as error:
         raise BadMessage("the body is not JSON: see docs/wire.md") from error
     shape = isinstance(body, list) and len(body) == 3 and isinstance(body[1], dict)
-    if not shape or not isinstance(body[0], list):
+    if not shape or not isinstance(body[0], list) or not isinstance(body[2], dict | None):
         raise BadMessage('the body is not [args, {"job": {…}}, embed]: see docs/wire.md')
     return [body[0], body[1], body[2] or {}]

@@ -91,7 +91,16 @@ class LoopPool(BasePool):  # type: ignore[misc]  # celery has no type informatio
     async def _trace(
         self, target: Callable[..., Any], args: Any, kwargs: dict[str, Any], options: dict[str, Any]
     ) -> None:
-        options["accept_callback"](os.getpid(), time.monotonic())
+        try:
+            options["accept_callback"](os.getpid(), time.monotonic())
+            await self._traced(target, args, kwargs, options)
+        except Exception:
+            logger.exception("Celery failed around a job: it is ended as it stands")
+            args[2]["properties"]["delivery"].on_ack()
+
+    async def _traced(
+        self, target: Callable[..., Any], args: Any, kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> None:
         try:
             if _is_canvas(args):
                 outcome = await self.loop.run_in_executor(self._threads, lambda: target(*args, **kwargs))

@@ -82,6 +82,14 @@ ON_THE_WIRE: dict[str, tuple[Callable[[str], bytes], str]] = {
     "a body of another shape": (lambda job_id: header_of(job_id) + b'{"job": 1}', "docs/wire.md"),
     "a job that is none": (lambda job_id: header_of(job_id) + b'[[], {"job": 1}, {}]', "job"),
     "no job": (lambda job_id: header_of(job_id) + b"[[], {}, {}]", "job"),
+    "an embed that is no object": (
+        lambda job_id: header_of(job_id) + b'[[], {"job": 1}, [1]]',
+        "docs/wire.md",
+    ),
+    "time limits that are none": (
+        lambda job_id: header_of(job_id, celery={"timelimit": "abcdef"}) + body_with(),
+        "header.celery",
+    ),
     "NaN in the body": (lambda job_id: header_of(job_id) + b'[[], {"job": NaN}, {}]', "JSON"),
     "another tenant in the body": (
         lambda job_id: header_of(job_id) + body_with(tenant="bees"),

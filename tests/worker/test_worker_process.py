@@ -85,13 +85,14 @@ async def test_the_soft_limit_closes_the_call_and_books_it(stage: Stage) -> None
         await assert_sound(scene, cut=1)
 
 
-async def test_the_hard_limit_ends_a_job_that_does_not_end_by_itself(stage: Stage) -> None:
+async def test_a_hard_limit_below_the_soft_one_closes_the_call_and_books_it(stage: Stage) -> None:
     async with stage.scene(soft_limit_s=60, hard_limit_s=0.3) as scene:
         job = question(SLOW)
         await scene.put(job)
         stage.worker(scene)
         ended = await scene.ended(job.job_id)
-        assert ended["error"]["message"] == "the job's hard time limit has passed"
+        assert ended["error"]["code"] == "deadline_exceeded"
+        assert [attempt["status"] for attempt in ended["attempts"]] == ["uncertain"]
         await assert_sound(scene, cut=1)
 
 
@@ -122,6 +123,21 @@ async def test_a_plain_celery_client_gets_the_result_by_the_jobs_id(stage: Stage
         assert answer["status"] == "succeeded"
         assert answer == await scene.ended(job.job_id)
         await assert_sound(scene)
+
+
+async def test_whoever_inspects_a_worker_sees_no_prompt(stage: Stage) -> None:
+    async with stage.scene() as scene:
+        job = question(SLOW)
+        await scene.put(job)
+        stage.worker(scene)
+        await until_called(scene)
+        with celery_app(scene.settings.fleet) as app:
+            told = await asyncio.to_thread(app.control.inspect(timeout=5, limit=1).active)
+        assert str(job.job_id) in repr(told)
+        assert SLOW not in repr(told)
+        assert await scene.lanes.cancel(str(job.job_id)) == "running"
+        await scene.ended(job.job_id)
+        await assert_sound(scene, cut=1)
 
 
 @pytest.mark.parametrize("terminate", [False, True])

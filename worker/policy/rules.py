@@ -93,8 +93,8 @@ def end_of_stopped(stop: str, *, deliveries: int, unresolved_attempts: int) -> J
     if stop == "expired":
         return past_deadline()
     message = (
-        f"the job was delivered {deliveries} times and no worker lived to answer it: look at `fairlane dead list`, "
-        "then `fairlane dead replay` it"
+        f"the job was delivered {deliveries} times and no worker lived to answer it: look for its id in the "
+        "workers' logs, then submit it anew"
     )
     return JobError.of(ErrorCode.INTERNAL, message, reason="delivery_cap", retryable=False)
 

@@ -28,9 +28,14 @@ class LaneBackend(RedisBackend):  # type: ignore[misc]  # celery has no type inf
         properties = getattr(request, "properties", None) or {}
         if "delivery" not in properties or request.id != task_id:
             return super()._store_result(task_id, result, state, traceback, request, **kwargs)
-        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
-        meta["task_id"] = task_id
         standing = properties["delivery"].result
+        asked_for = isinstance(result, dict) and result.get("exc_type") == "JobEndedError"
+        if state == "FAILURE" and standing is not None and not asked_for:
+            # the job has ended, and only what Celery did after it (a link, a callback) has failed
+            state, result = "SUCCESS", standing.model_dump(mode="json")
+        # a stack is for this worker's log, not for the producer
+        meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
+        meta["task_id"] = task_id
         if state != "SUCCESS" and standing is not None:
             meta["fairlane"] = standing.model_dump(mode="json")
         properties[PAYLOAD] = self.encode(meta)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+
+import redis.exceptions
 
 from producer_sdk.contract import ErrorCode
 from worker.errors import JobStopped
@@ -45,7 +48,10 @@ class CapRetries:
             answer = await proceed(job_run)
         except JobStopped as stopped:
             if rules.is_failure(stopped.error.code):
-                await self._budget.remember_failure(tenant.name, job_id=job_id, content=content)
+                with suppress(
+                    redis.exceptions.RedisError
+                ):  # the job has ended, whatever Redis can note of it
+                    await self._budget.remember_failure(tenant.name, job_id=job_id, content=content)
             raise
         if grant.resubmitted:
             await self._budget.forget_failure(tenant.name, content=content)
