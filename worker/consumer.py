@@ -79,6 +79,7 @@ class LaneFeeder:
         self._acks = Acks(assembly, self._freed)
         self._woken = asyncio.Event()
         self._taking = True
+        self._failed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._putting: set[asyncio.Task[None]] = set()
 
@@ -89,14 +90,23 @@ class LaneFeeder:
             self._take_loop(),
             self._listen(),
             self._every(beat_s, self._beat),
+            # more often than beats: a dead worker's jobs come back soon after their lease
+            self._every(beat_s / 3, self._sweep),
             self._every(self.assembly.settings.lease_s / 2, self.assembly.reaper.tick),
         ]
         self._tasks = [self._duty(loop) for loop in loops]
 
     def _duty(self, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(loop)
-        task.add_done_callback(_end_process_if_failed)
+        task.add_done_callback(self._shut_down_if_failed)
         return task
+
+    def _shut_down_if_failed(self, duty: asyncio.Task[None]) -> None:
+        """A worker without one of its duties must not go on: give back what it holds, and be started anew."""
+        if not duty.cancelled() and duty.exception():
+            logger.critical("a duty of the worker has failed: shutting down", exc_info=duty.exception())
+            self._failed = True
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def stop_taking(self) -> None:
         """Take no more jobs; those in hand go on."""
@@ -113,7 +123,8 @@ class LaneFeeder:
         """Warm shutdown: wait for the jobs in hand, give back what does not end in time, close everything."""
         self.stop_taking()
         await asyncio.wait({self._tasks[0]}, timeout=5)
-        if not await self._emptied(self.assembly.settings.shutdown_grace_s):
+        # a worker that may not be beating any more must not work on: its leases would end under it
+        if not await self._emptied(0.0 if self._failed else self.assembly.settings.shutdown_grace_s):
             for held in list(self.held.values()):
                 held.interrupt("shutdown")
             await self._emptied(10.0)
@@ -218,7 +229,11 @@ class LaneFeeder:
                 held.lease.confirmed_until = asked + settings.lease_s
                 if tag in beat.cancelled:
                     held.interrupt("cancelled")
-        await lanes.sweep(lease_ms=lease_ms, delivery_cap=settings.delivery_cap)
+
+    async def _sweep(self) -> None:
+        settings = self.assembly.settings
+        lease_ms = int(settings.lease_s * 1000)
+        await self.assembly.lanes.sweep(lease_ms=lease_ms, delivery_cap=settings.delivery_cap)
 
     async def _lose(self, held: HeldDelivery) -> None:
         """Close the call; if the server has forgotten the job (it was flushed, or rolled back), put it back."""
@@ -272,13 +287,6 @@ def _opened(delivery: Delivery) -> tuple[Envelope, BadMessage | None]:
         return Envelope(header, b""), fault
 
 
-def _end_process_if_failed(task: asyncio.Task[None]) -> None:
-    """A worker without one of its duties must not go on: shut down warmly, and be started anew."""
-    if not task.cancelled() and task.exception():
-        logger.critical("a duty of the worker has failed: shutting down", exc_info=task.exception())
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
     """The consumer bootstep that feeds this app's `fairlane.run_job` from the lanes."""
 
@@ -298,7 +306,11 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
                 self.flushing = c.timer.call_repeatedly(EVENTS_EVERY_S, c.event_dispatcher.flush)
             if pool.feeder is None:
                 starting = asyncio.run_coroutine_threadsafe(_start(pool, c), pool.loop)
-                starting.result(START_TIMEOUT_S)
+                try:
+                    starting.result(START_TIMEOUT_S)
+                except TimeoutError:
+                    starting.cancel()
+                    raise
             else:
                 pool.loop.call_soon_threadsafe(pool.feeder.resume)  # type: ignore[attr-defined]
 
@@ -312,15 +324,23 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
     async def _start(pool: LoopPool, consumer: Any) -> None:
         assembly = await assemble()
         pool.watchdog_s = assembly.settings.watchdog_s
+        try:
+            await _set_caps(assembly)
+        except BaseException:
+            await assembly.close()
+            raise
         feeder = LaneFeeder(assembly, _dispatch_to(consumer))
-        caps = {tenant.name: tenant.tier.concurrency for tenant in assembly.routing.tenants.values()}
-        default = assembly.routing.default_tier
-        default_cap = assembly.routing.tiers[default].concurrency if default else 1
-        await assembly.lanes.set_caps(caps, default=default_cap)
         feeder.start()
         pool.feeder = feeder
 
     return LaneConsumer
+
+
+async def _set_caps(assembly: Assembly) -> None:
+    routing = assembly.routing
+    caps = {tenant.name: tenant.tier.concurrency for tenant in routing.tenants.values()}
+    default_cap = routing.tiers[routing.default_tier].concurrency if routing.default_tier else 1
+    await assembly.lanes.set_caps(caps, default=default_cap)
 
 
 def _dispatch_to(consumer: Any) -> Dispatch:

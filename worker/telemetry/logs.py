@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
@@ -32,6 +33,13 @@ def _places(trace: TracebackType | None) -> str:
     return " > ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames)
 
 
+def _thread_died(args: threading.ExceptHookArgs) -> None:
+    """Like any error: its type and places, since its text may quote content."""
+    if args.exc_value:
+        trace = (args.exc_type, args.exc_value, args.exc_traceback)
+        logging.getLogger(__name__).critical("a thread has died", exc_info=trace)
+
+
 def configure_logs(level: int | str = "INFO") -> None:
     """Send every logger's lines to standard error as JSON; Celery's per-task lines are kept at WARNING."""
     handler = logging.StreamHandler(sys.stderr)
@@ -39,5 +47,6 @@ def configure_logs(level: int | str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    threading.excepthook = _thread_died
     for chatty in ("celery.worker.strategy", "celery.app.trace", "httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
