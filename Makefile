@@ -22,7 +22,7 @@ demo: $(READY) ## the main job: an embedded fleet, three tenants, 345 jobs, a ta
 	$(BIN)/fairlane demo
 
 test: $(READY) ## the whole test suite; starts every server it needs
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY) ## format, lint, strict types, import contracts
 	$(BIN)/ruff format --check .

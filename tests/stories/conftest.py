@@ -37,7 +37,7 @@ def home_settings(home: Path) -> WorkerSettings:
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[EmbeddedFleet]:
     """A fleet that is up; modules that use it are one xdist group, so that there is one."""
-    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="fl-") as folder:
         settings = home_settings(Path(folder))
         shape = FleetShape(workers=1, flower_port=None, with_twin=True, hidden=key_names(settings))
         with EmbeddedFleet(settings, commands=fleet_commands(), shape=shape) as fleet:

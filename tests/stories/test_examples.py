@@ -4,11 +4,7 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from tests.stories.conftest import ROOT
-
-pytestmark = pytest.mark.xdist_group("embedded")
 
 
 def run(name: str, environment: dict[str, str]) -> str:

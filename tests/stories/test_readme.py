@@ -4,11 +4,8 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from tests.stories.conftest import ROOT
 
-pytestmark = pytest.mark.xdist_group("embedded")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

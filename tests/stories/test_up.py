@@ -19,7 +19,6 @@ from celery.result import AsyncResult
 
 from tests.servers import wait_until
 
-pytestmark = pytest.mark.xdist_group("up")
 FAIRLANE = [sys.executable, "-m", "worker.cli"]
 
 
@@ -65,7 +64,7 @@ class Up:
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
-    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="fl-") as folder:
         running = Up(Path(folder))
         yield running
         if running.process.poll() is None:

@@ -4,14 +4,12 @@ import hashlib
 import json
 import re
 
-import pytest
 import redis
 
 from tests.servers import wait_until
 from tests.stories.conftest import ROOT
 from worker.embedded.fleet import EmbeddedFleet
 
-pytestmark = pytest.mark.xdist_group("embedded")
 WIRE = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
 LANES = ROOT / "producer_sdk" / "lanes"
 
