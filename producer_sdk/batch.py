@@ -117,9 +117,8 @@ def receipt_of(prepared: Prepared, reply: PutReply | None, *, reply_to: str) -> 
     if reply is None:
         return Receipt(prepared.job_id, "refused", prepared.error)
     if reply.outcome == "queue_full":
-        sentence = (
-            f"the tenant has {reply.depth} jobs waiting, which is its cap: submit again when some are done"
-        )
+        waiting = f"the tenant has {reply.depth} jobs waiting and its cap is {reply.cap}"
+        sentence = f"{waiting}: submit again when some are done"
         return Receipt(
             prepared.job_id, "refused", JobError.of(ErrorCode.QUEUE_FULL, sentence, retry_after_s=1.0)
         )

@@ -13,8 +13,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from producer_sdk.errors import BrokerUnavailable
-from producer_sdk.lanes import NotDurable
+from producer_sdk.errors import BrokerUnavailable, SettingsError
+from producer_sdk.lanes import NotDurable, WrongShards
 from producer_sdk.settings import FleetSettings, redis_url
 
 T = TypeVar("T")
@@ -43,12 +43,15 @@ def connect(settings: FleetSettings, *, connections: int = _CONNECTIONS) -> redi
 async def ask(call: Callable[[], Awaitable[T]], settings: FleetSettings) -> T:
     """What the broker answers; `call` is repeated while no connection stands, so it must be safe to repeat.
 
-    Raises BrokerUnavailable, after at most `broker_timeout_s` and one socket timeout.
+    Raises BrokerUnavailable, after at most `broker_timeout_s` and one socket timeout; SettingsError where the fleet has
+    another number of shards.
     """
     end, pause = time.monotonic() + settings.broker_timeout_s, 0.05
     while True:
         try:
             return await call()
+        except WrongShards as error:
+            raise SettingsError(str(error)) from error
         except redis.RedisError as error:
             if not may_pass(error) or time.monotonic() + pause > end:
                 raise unavailable(error, settings) from error

@@ -20,8 +20,8 @@ from redis.retry import Retry
 from producer_sdk.broker import NO_FSYNC
 from producer_sdk.contract import ErrorCode, Job, JobError, JobResult, uuid7
 from producer_sdk.contract.envelope import TASK_NAME, BadMessage, LaneEntry, job_in, pack
-from producer_sdk.errors import BrokerUnavailable, JobRejected
-from producer_sdk.lanes import LanesBlocking
+from producer_sdk.errors import BrokerUnavailable, JobRejected, SettingsError
+from producer_sdk.lanes import LanesBlocking, WrongShards
 from producer_sdk.settings import FleetSettings, redis_url
 
 ROUTE = "fairlane"  # the header that canvas.py adds for this file; it goes no further
@@ -40,7 +40,7 @@ class LanePublisher:
             socket_connect_timeout=limit_s,
             retry=Retry(NoBackoff(), 0),  # kombu repeats what may be repeated
         )
-        self._lanes = LanesBlocking(self._redis, namespace=settings.namespace)
+        self._lanes = LanesBlocking(self._redis, namespace=settings.namespace, shards=settings.lane_shards)
 
     def close(self) -> None:
         """Close its connections; a later publish opens new ones."""
@@ -55,12 +55,13 @@ class LanePublisher:
             self._lanes.move(route["tag"], entry)  # False: the job is another worker's by now, which runs it
             return
         inside = bool(route.get("inside"))
-        cap = 0 if inside else self._settings.depth_cap
-        [reply] = self._lanes.put([entry], ttl_s=self._settings.result_ttl_s, depth_cap=cap)
+        try:
+            [reply] = self._lanes.put([entry], ttl_s=self._settings.result_ttl_s, inside=inside)
+        except WrongShards as error:
+            raise SettingsError(str(error)) from error
         if reply.outcome == "queue_full":
-            raise refused(
-                entry.job_id, ErrorCode.QUEUE_FULL, f"the tenant has {reply.depth} jobs waiting: its cap"
-            )
+            sentence = f"the tenant has {reply.depth} jobs waiting and its cap is {reply.cap}"
+            raise refused(entry.job_id, ErrorCode.QUEUE_FULL, sentence)
         if reply.outcome == "conflict" and not inside:
             raise refused(
                 entry.job_id, ErrorCode.INVALID_JOB, "this task id was used for another job: use a new one"

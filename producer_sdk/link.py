@@ -32,9 +32,14 @@ class Link:
         self.settings = settings
         self.client_id = uuid7().hex
         self._redis = connect(settings)
-        self._lanes = Lanes(self._redis, namespace=settings.namespace, crossing=crossing or Straight())
+        self.lanes = Lanes(
+            self._redis,
+            namespace=settings.namespace,
+            shards=settings.lane_shards,
+            crossing=crossing or Straight(),
+        )
         self._replies = Replies(
-            self._redis, channel=self._lanes.keys.replies(self.client_id), settings=settings
+            self._redis, channel=self.lanes.keys.replies(self.client_id), settings=settings
         )
         self.packer = Packer(reply_to=self.client_id, signing_key=settings.producer_key)
 
@@ -65,10 +70,7 @@ class Link:
         if fsync:
             await ask(lambda: check_fsync(self._redis), settings)
         return await ask(
-            lambda: self._lanes.put(
-                entries, ttl_s=settings.result_ttl_s, depth_cap=settings.depth_cap, op_id=op_id, fsync=fsync
-            ),
-            settings,
+            lambda: self.lanes.put(entries, ttl_s=settings.result_ttl_s, op_id=op_id, fsync=fsync), settings
         )
 
     async def wait(self, receipt: Receipt, *, timeout_s: float) -> JobResult:
@@ -109,7 +111,7 @@ class Link:
         ended = read_meta(payload) if isinstance(payload, bytes) else None
         if ended:
             return ended.status
-        states = await ask(lambda: self._lanes.states([str(job_id)]), self.settings)
+        states = await ask(lambda: self.lanes.states([str(job_id)]), self.settings)
         return states[0].state
 
     async def find(self, job_id: uuid.UUID) -> Receipt:
@@ -120,7 +122,7 @@ class Link:
 
     async def cancel(self, job_id: uuid.UUID) -> Cancelled:
         """Where the job was when it was told to end: "finished" means too late. Raises UnknownJob."""
-        was = await ask(lambda: self._lanes.cancel(str(job_id)), self.settings)
+        was = await ask(lambda: self.lanes.cancel(str(job_id)), self.settings)
         if was == "unknown":
             raise _unknown(job_id)
         return was

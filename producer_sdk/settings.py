@@ -36,21 +36,21 @@ def embedded_url(home: Path) -> str:
 class FleetSettings:
     """What a producer needs to know. `broker_url` is in Celery's notation (redis://, redis+socket://).
 
-    `depth_cap` is how many jobs of one tenant may wait before `queue_full` (0: no cap); `broker_timeout_s` is for
-    how long the SDK tries to reach the broker before BrokerUnavailable.
+    `lane_shards` is how many parts the lanes have, one number for the whole fleet; `broker_timeout_s` is for how long
+    the SDK tries to reach the broker before BrokerUnavailable.
     """
 
     broker_url: str
     namespace: str = "fairlane"
     producer_key: bytes | None = field(default=None, repr=False)
     result_ttl_s: int = 86_400
-    depth_cap: int = 0
+    lane_shards: int = 1
     broker_timeout_s: float = 5.0
 
     @classmethod
     def from_env(cls, *, home: Path | None = None) -> FleetSettings:
         """FAIRLANE_BROKER_URL, FAIRLANE_NAMESPACE, FAIRLANE_PRODUCER_KEY, FAIRLANE_RESULT_TTL_S,
-        FAIRLANE_DEPTH_CAP, FAIRLANE_BROKER_TIMEOUT_S.
+        FAIRLANE_LANE_SHARDS, FAIRLANE_BROKER_TIMEOUT_S.
 
         Without a broker URL it is the embedded broker of `home` (FAIRLANE_HOME where left out).
         """
@@ -61,15 +61,15 @@ class FleetSettings:
             namespace=os.environ.get("FAIRLANE_NAMESPACE") or "fairlane",
             producer_key=key.encode() if key else None,
             result_ttl_s=_whole("FAIRLANE_RESULT_TTL_S", 86_400, least=1),
-            depth_cap=_whole("FAIRLANE_DEPTH_CAP", 0, least=0),
+            lane_shards=_whole("FAIRLANE_LANE_SHARDS", 1, least=1, most=1024),
             broker_timeout_s=_seconds("FAIRLANE_BROKER_TIMEOUT_S", 5.0),
         )
 
 
-def _whole(name: str, default: int, *, least: int) -> int:
+def _whole(name: str, default: int, *, least: int, most: int = 10**9) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal() or not least <= int(text) < 10**9:
-        raise SettingsError(f"{name} must be a whole number from {least}, for example {default}")
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingsError(f"{name} must be a whole number from {least} to {most}, for example {default}")
     return int(text)
 
 

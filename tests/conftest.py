@@ -106,6 +106,7 @@ class ByFleet(LoadScopeScheduling):
         return "embedded" if path in EMBEDDED else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Used with `-n`."""
     return ByFleet(config, log)

@@ -107,7 +107,7 @@ async def assemble(
     routing = load(settings.routing_path)
     connection = open_redis(settings)
     namespace = settings.fleet.namespace
-    lanes = Lanes(connection, namespace=namespace, crossing=crossing)
+    lanes = Lanes(connection, namespace=namespace, shards=settings.fleet.lane_shards, crossing=crossing)
     ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s, crossing=crossing)
     ledger.start()
     store = BudgetStore(connection, namespace=namespace, crossing=crossing)

@@ -33,11 +33,12 @@ from producer_sdk.contract.envelope import (
     unpack,
 )
 from producer_sdk.contract.ids import uuid7
-from producer_sdk.lanes import Delivery
+from producer_sdk.lanes import Delivery, Lanes, WrongShards
 from worker.assembly import Assembly
 from worker.delivery import Acks, HeldDelivery, decoded, patiently
-from worker.errors import LedgerUnavailable
+from worker.errors import ConfigError, LedgerUnavailable
 from worker.job_run import Lease
+from worker.lane_limits import lane_limits
 from worker.pool import LoopPool
 
 Dispatch = Callable[[HeldDelivery, list[Any]], None]
@@ -182,17 +183,17 @@ class LaneFeeder:
             self._newer_version(held, error)
         except BadMessage as error:
             logger.warning("job %s cannot be read and is refused", delivery.job_id)
-            held.finish_with(held.refused(ErrorCode.INVALID_JOB, str(error)))
+            held.finish_with(held.refused(ErrorCode.INVALID_JOB, str(error)), unreadable=str(error))
         except Exception:
             # Celery's strategy takes header.celery as it comes: what it trips over is this job's fault alone
             logger.exception("job %s cannot be handed to Celery and is refused", delivery.job_id)
             sentence = "header.celery holds what Celery cannot read: leave it out, or see docs/wire.md"
-            held.finish_with(held.refused(ErrorCode.INVALID_JOB, sentence))
+            held.finish_with(held.refused(ErrorCode.INVALID_JOB, sentence), unreadable=sentence)
 
     def _newer_version(self, held: HeldDelivery, error: NewerVersion) -> None:
         """Leave it to a newer worker for ten minutes; then say so."""
         if held.delivery.taken_ms - held.delivery.put_ms > NEWER_VERSION_WAIT_MS:
-            held.finish_with(held.refused(ErrorCode.INVALID_JOB, str(error)))
+            held.finish_with(held.refused(ErrorCode.INVALID_JOB, str(error)), unreadable=str(error))
         else:
             asyncio.get_running_loop().create_task(self._give_back(held, 5000))
 
@@ -257,7 +258,7 @@ class LaneFeeder:
         while True:
             pubsub = self.assembly.redis.pubsub()
             try:
-                await pubsub.subscribe(self.assembly.lanes.keys.wake)
+                await pubsub.subscribe(*[keys.wake for keys in self.assembly.lanes.shards.all])
                 while True:
                     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5.0)
                     if message:
@@ -325,7 +326,8 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
         assembly = await assemble()
         pool.watchdog_s = assembly.settings.watchdog_s
         try:
-            await _set_caps(assembly)
+            await _agree_on_shards(assembly)
+            await assembly.lanes.set_limits(lane_limits(assembly.routing))
         except BaseException:
             await assembly.close()
             raise
@@ -336,11 +338,17 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
     return LaneConsumer
 
 
-async def _set_caps(assembly: Assembly) -> None:
-    routing = assembly.routing
-    caps = {tenant.name: tenant.tier.concurrency for tenant in routing.tenants.values()}
-    default_cap = routing.tiers[routing.default_tier].concurrency if routing.default_tier else 1
-    await assembly.lanes.set_caps(caps, default=default_cap)
+async def _agree_on_shards(assembly: Assembly) -> None:
+    """Raises ConfigError where jobs wait in another number of shards. Empty lanes take the worker's number."""
+    lanes, settings = assembly.lanes, assembly.settings
+    try:
+        await lanes.agree()
+    except WrongShards as wrong:
+        old = Lanes(assembly.redis, namespace=settings.fleet.namespace, shards=wrong.found)
+        counts = await old.counts()
+        if counts.pending or counts.delayed or counts.running or counts.closing:
+            raise ConfigError(f"{wrong}, or let the jobs in them end first") from wrong
+        await lanes.agree(change_from=wrong.found)
 
 
 def _dispatch_to(consumer: Any) -> Dispatch:

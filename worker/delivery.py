@@ -64,6 +64,7 @@ class HeldDelivery:
     released: bool = False
     _why: Interruption | None = None
     _stop: str | None = None
+    _unreadable: str = ""
     _inner: asyncio.Task[Any] | None = None
     _properties: dict[str, Any] = field(default_factory=dict)
 
@@ -263,12 +264,22 @@ class HeldDelivery:
         """Hand the encoded result to the acks."""
         ttl_s = self.assembly.settings.fleet.result_ttl_s
         reply_to = self.envelope.header.reply_to
-        self.acknowledge(self, Finished(tag=self.tag, result=payload, ttl_s=ttl_s, reply_to=reply_to))
+        used = used_tokens(self.result) if self.result else None
+        ended = Finished(self.tag, payload, ttl_s, reply_to, used=used, dead=self._unreadable)
+        self.acknowledge(self, ended)
 
-    def finish_with(self, result: JobResult) -> None:
-        """End a delivery that never reaches Celery's tracer."""
-        self.result = result
+    def finish_with(self, result: JobResult, *, unreadable: str = "") -> None:
+        """End a delivery that never reaches Celery's tracer; one that cannot be read is kept as a dead letter."""
+        self.result, self._unreadable = result, unreadable
         self.finish(success_meta(result))
+
+
+def used_tokens(result: JobResult) -> tuple[int, int] | None:
+    """The (input, output) tokens that providers were asked for; None where one of the calls left that open."""
+    if any(attempt.status == "uncertain" for attempt in result.attempts):
+        return None
+    usages = [attempt.usage for attempt in result.attempts]
+    return sum(usage.input_tokens for usage in usages), sum(usage.output_tokens for usage in usages)
 
 
 class Acks:

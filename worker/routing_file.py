@@ -59,8 +59,20 @@ class TaskRule:
 
 
 @dataclass(frozen=True)
+class TaskShare:
+    """What a tenant's jobs of one task may take of its limits. None: no limit of their own."""
+
+    concurrency: int | None = None
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+
+
+@dataclass(frozen=True)
 class Tier:
-    """What tenants of this tier may do. Empty `allow` allows every alias that `deny` does not name."""
+    """What tenants of this tier may do. Empty `allow` allows every alias that `deny` does not name.
+
+    `weight` is the share of tokens while others wait too; an unused allowance is saved up for `burst_s` seconds.
+    """
 
     name: str
     allow: frozenset[str] = frozenset()
@@ -68,7 +80,13 @@ class Tier:
     replace: dict[str, str] = field(default_factory=dict)
     max_output_tokens: int = 1024
     daily_budget_usd: Decimal | None = None
+    weight: Decimal = Decimal(1)
     concurrency: int = 20
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+    burst_s: Decimal = Decimal(6)
+    max_pending: int | None = None
+    tasks: dict[str, TaskShare] = field(default_factory=dict)
     retries_per_min: int = 10
     unsafe_tool_result: Action = "block"
     unsafe_document: Action = "block"

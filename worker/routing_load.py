@@ -27,6 +27,7 @@ from worker.routing_file import (
     Provider,
     RoutingFile,
     TaskRule,
+    TaskShare,
     Tenant,
     Tier,
 )
@@ -51,11 +52,18 @@ LIMIT_KEYS = (
     "replace",
     "max_output_tokens",
     "daily_budget_usd",
+    "weight",
     "concurrency",
+    "requests_per_min",
+    "tokens_per_min",
+    "burst_s",
+    "max_pending",
+    "tasks",
     "retries_per_min",
     "unsafe_tool_result",
     "unsafe_document",
 )
+SHARE_KEYS = ("concurrency", "requests_per_min", "tokens_per_min")
 LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 _URL = re.compile(r"https?://[^\s/@]+(/[^\s@]*)?", re.ASCII)
@@ -122,9 +130,12 @@ def _whole_file(root: Place) -> RoutingFile:
     for name, task in fields.entries_of("tasks").items():
         _check_name(task, name, _TASK_NAME, "a task")
     tiers = _named(
-        fields.entries_of("tiers"), lambda name, tier: _limited(tier.fields(LIMIT_KEYS), Tier(name), aliases)
+        fields.entries_of("tiers"),
+        lambda name, tier: _limited(tier.fields(LIMIT_KEYS), Tier(name), aliases, tasks),
     )
-    tenants = _named(fields.entries_of("tenants"), lambda name, tenant: _tenant(name, tenant, tiers, aliases))
+    tenants = _named(
+        fields.entries_of("tenants"), lambda name, tenant: _tenant(name, tenant, tiers, (aliases, tasks))
+    )
     for name, tenant in fields.entries_of("tenants").items():
         _check_name(tenant, name, _TENANT_NAME, "a tenant")
     default_tier = fields.entries.get("default_tier")
@@ -260,12 +271,15 @@ def _one_or_more(place: Place | None, aliases: Collection[str]) -> tuple[str, ..
     return tuple(item.name_of(aliases, "alias") for item in place.items())
 
 
-def _limited(fields: Fields, tier: Tier, aliases: Collection[str]) -> Tier:
+def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collection[str]) -> Tier:
     """The tier with what these fields say instead."""
     said: dict[str, Any] = {
         "max_output_tokens": fields.whole("max_output_tokens", high=100_000_000),
         "daily_budget_usd": fields.amount("daily_budget_usd"),
-        "concurrency": fields.whole("concurrency", high=1_000_000),
+        "weight": fields.number("weight", low=Decimal("0.01"), high=1_000),
+        **_share(fields),
+        "burst_s": fields.number("burst_s", low=Decimal("0.1"), high=3_600),
+        "max_pending": fields.whole("max_pending", high=100_000_000),
         "retries_per_min": fields.whole("retries_per_min", low=0, high=1_000_000),
         "unsafe_tool_result": _choice(fields, "unsafe_tool_result", get_args(Action)),
         "unsafe_document": _choice(fields, "unsafe_document", get_args(Action)),
@@ -275,9 +289,25 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str]) -> Tier:
             said[name] = frozenset(_one_or_more(fields.entries[name], aliases))
     if "replace" in fields.entries:
         said["replace"] = _replacements(fields.entries["replace"], aliases)
+    if "tasks" in fields.entries:
+        said["tasks"] = tier.tasks | _shares(fields.entries["tasks"], tasks)
     limited = replace(tier, **{name: value for name, value in said.items() if value is not None})
     _check_not_contradicting(fields, limited)
     return limited
+
+
+def _share(fields: Fields) -> dict[str, int | None]:
+    """What may be let go: jobs at once, and requests and tokens a minute."""
+    return {name: fields.whole(name, high=1_000_000_000) for name in SHARE_KEYS}
+
+
+def _shares(place: Place, tasks: Collection[str]) -> dict[str, TaskShare]:
+    shares = {}
+    for name, share in place.entries().items():
+        if name not in tasks:
+            share.fault(f"there is no task '{name}'{did_you_mean(name, tasks)}")
+        shares[name] = TaskShare(**_share(share.fields(SHARE_KEYS)))
+    return shares
 
 
 def _replacements(place: Place, aliases: Collection[str]) -> dict[str, str]:
@@ -298,14 +328,16 @@ def _check_not_contradicting(fields: Fields, tier: Tier) -> None:
             fields.place.fault(f"'{name}' is replaced by '{to}', which this tier does not allow")
 
 
-def _tenant(name: str, place: Place, tiers: dict[str, Tier], aliases: Collection[str]) -> Tenant:
-    """`acme: pro`, or a mapping: its tier, its zone and what it has otherwise than its tier."""
+def _tenant(
+    name: str, place: Place, tiers: dict[str, Tier], known: tuple[Collection[str], Collection[str]]
+) -> Tenant:
+    """`acme: pro`, or a mapping: its tier, its zone and its own limits; `known`: aliases, tasks."""
     if place.is_scalar():
         return Tenant(name, tiers.get(place.name_of(tiers, "tier")) or Tier("?"))
     fields = place.fields(("tier", "zone", *LIMIT_KEYS), required=("tier",))
     at = fields.entries.get("tier")
     tier = tiers.get(at.name_of(tiers, "tier") if at else "") or Tier("?")
-    return Tenant(name, _limited(fields, tier, aliases), zone=_zone(fields))
+    return Tenant(name, _limited(fields, tier, *known), zone=_zone(fields))
 
 
 def _zone(fields: Fields) -> str:

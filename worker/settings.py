@@ -71,7 +71,7 @@ class WorkerSettings:
             "FAIRLANE_BROKER_URL": self.fleet.broker_url,
             "FAIRLANE_NAMESPACE": self.fleet.namespace,
             "FAIRLANE_RESULT_TTL_S": self.fleet.result_ttl_s,
-            "FAIRLANE_DEPTH_CAP": self.fleet.depth_cap,
+            "FAIRLANE_LANE_SHARDS": self.fleet.lane_shards,
             "FAIRLANE_BROKER_TIMEOUT_S": f"{self.fleet.broker_timeout_s:g}",
             "FAIRLANE_PRODUCER_KEY": (self.fleet.producer_key or b"").decode(),
             "FAIRLANE_LEDGER_URL": self.ledger_url,

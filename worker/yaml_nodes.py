@@ -130,6 +130,14 @@ class Place:
         )
         return Decimal(0)
 
+    def number(self, *, low: Decimal, high: int) -> Decimal:
+        """A number between two bounds; `low` after a fault."""
+        value = Decimal(self.node.value) if self._is_number(_NUMBER) else None
+        if value is not None and low <= value <= high:
+            return value
+        self.fault(f"found {self.shown()}, write a number from {low} to {high}")
+        return low
+
     def truth(self) -> bool:
         """True or false, written so; False after a fault."""
         if isinstance(self.node, yaml.ScalarNode) and self.node.value in ("true", "false"):
@@ -168,6 +176,10 @@ class Fields:
     def amount(self, name: str) -> Decimal | None:
         """The amount in USD under a name."""
         return self.entries[name].amount() if name in self.entries else None
+
+    def number(self, name: str, *, low: Decimal, high: int) -> Decimal | None:
+        """The number under a name."""
+        return self.entries[name].number(low=low, high=high) if name in self.entries else None
 
     def truth(self, name: str, *, default: bool) -> bool:
         """True or false under a name."""

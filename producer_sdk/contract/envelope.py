@@ -79,7 +79,10 @@ class Header(Frozen):
 
 @dataclass(frozen=True)
 class LaneEntry:
-    """What `put` needs to know of a message, and the message as it will be handed out."""
+    """What `put` needs to know of a message, and the message as it will be handed out.
+
+    `cost` is what fairness counts, input + 2 · output tokens; `tokens` what limits count, input + output.
+    """
 
     job_id: str
     tenant: str
@@ -87,6 +90,8 @@ class LaneEntry:
     message: bytes
     digest: str
     cost: int
+    task: str = ""
+    tokens: int = 0
     priority: int = 5
     due_ms: int = 0
     deadline_ms: int = 0
@@ -164,6 +169,8 @@ def pack(
         message=head + b"\n" + (zstd.compress(plain) if compressed else plain),
         digest=digest,
         cost=estimated[0] + 2 * estimated[1],
+        task=job.task,
+        tokens=sum(estimated),
         priority=job.priority,
         due_ms=due_ms,
         deadline_ms=fields["deadline_ms"],
@@ -202,6 +209,8 @@ def entry_of(message: bytes) -> LaneEntry:
         message=message,
         digest=header.sha256 or hashlib.sha256(envelope.body).hexdigest(),
         cost=header.est_tokens[0] + 2 * header.est_tokens[1],
+        task=header.task,
+        tokens=sum(header.est_tokens),
         priority=header.priority,
         due_ms=header.due_ms,
         deadline_ms=header.deadline_ms,

@@ -2,7 +2,8 @@
 
 from producer_sdk.lanes.blocking import LanesBlocking
 from producer_sdk.lanes.keys import LaneKeys
-from producer_sdk.lanes.lanes import Lanes, NotDurable
+from producer_sdk.lanes.lanes import Lanes, NotDurable, WrongShards
+from producer_sdk.lanes.limits import Limits, TaskLimits, TenantLimits
 from producer_sdk.lanes.replies import (
     Beat,
     DeadJob,
@@ -10,6 +11,7 @@ from producer_sdk.lanes.replies import (
     Finished,
     LaneCounts,
     LaneState,
+    Pause,
     PutReply,
     Swept,
     TakeReply,
@@ -26,9 +28,14 @@ __all__ = [
     "LaneState",
     "Lanes",
     "LanesBlocking",
+    "Limits",
     "NotDurable",
+    "Pause",
     "PutReply",
     "Swept",
     "TakeReply",
+    "TaskLimits",
+    "TenantLimits",
     "TenantQueue",
+    "WrongShards",
 ]

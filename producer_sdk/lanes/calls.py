@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from producer_sdk.contract import LANES
 from producer_sdk.contract.envelope import LaneEntry
-from producer_sdk.lanes.keys import LaneKeys
+from producer_sdk.lanes.keys import LaneKeys, Shards
 from producer_sdk.lanes.replies import Finished
 from producer_sdk.lanes.scripts import Argument, Call, Script
 
@@ -18,46 +19,57 @@ MOST_COST = 10**9
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class PutOptions:
+    """`inside`: a job that a job has put, for which depth caps do not hold."""
+
+    ttl_s: int
+    inside: bool = False
+    op_id: str | None = None
+
+
 def puts(
-    script: Script,
-    keys: LaneKeys,
-    entries: Sequence[LaneEntry],
-    *,
-    ttl_s: int,
-    depth_cap: int,
-    op_id: str | None,
-) -> list[Call]:
-    """put.lua, as often as its bounds ask for. Raises ValueError for a lane that nobody takes from."""
-    op_id = op_id or secrets.token_hex(6)
-    parts = _parts(entries, lambda entry: len(entry.message))
-    return [
-        Call(script, [keys.root], [f"{op_id}.{number}.", ttl_s, depth_cap, *_fields(part)])
-        for number, part in enumerate(parts)
-    ]
+    script: Script, shards: Shards, entries: Sequence[LaneEntry], options: PutOptions
+) -> list[tuple[list[int], Call]]:
+    """put.lua, as often as its bounds ask for, and which of the entries each call carries.
+
+    Raises ValueError for a lane that nobody takes from.
+    """
+    op_id = options.op_id or secrets.token_hex(6)
+    found: list[tuple[list[int], Call]] = []
+    for keys in shards.all:
+        places = [at for at, entry in enumerate(entries) if shards.of_tenant(entry.tenant) == keys]
+        for part in _parts(places, lambda at: len(entries[at].message)):
+            head: list[Argument] = [f"{op_id}.{len(found)}", options.ttl_s, int(options.inside), shards.count]
+            fields = [field for at in part for field in _fields(entries[at])]
+            found.append((part, Call(script, [keys.root], [*head, *fields])))
+    return found
 
 
-def _fields(entries: Sequence[LaneEntry]) -> Iterator[Argument]:
-    for entry in entries:
-        if entry.lane not in LANES:
-            raise ValueError(f"lane: send one of {', '.join(LANES)}, not {entry.lane!r}")
-        yield from (entry.job_id, entry.tenant, entry.lane, entry.message, entry.digest, *_numbers(entry))
+def _fields(entry: LaneEntry) -> Iterator[Argument]:
+    if entry.lane not in LANES:
+        raise ValueError(f"lane: send one of {', '.join(LANES)}, not {entry.lane!r}")
+    named = (entry.job_id, entry.tenant, entry.lane, entry.task, entry.message, entry.digest)
+    yield from (*named, *_numbers(entry))
 
 
-def finishes(script: Script, keys: LaneKeys, items: Sequence[Finished]) -> list[Call]:
-    """finish.lua, as often as its bounds ask for."""
-    return [
-        Call(
-            script,
-            [keys.root, *(keys.result(job_of(item.tag)) for item in part)],
-            [argument for item in part for argument in _ending(keys, item)],
-        )
-        for part in _parts(items, lambda item: len(item.result or b""))
-    ]
+def finishes(script: Script, shards: Shards, items: Sequence[Finished]) -> list[tuple[list[int], Call]]:
+    """finish.lua, as often as its bounds ask for, and which of the items each call carries."""
+    found: list[tuple[list[int], Call]] = []
+    for keys in shards.all:
+        places = [at for at, item in enumerate(items) if shards.of_tag(item.tag) == keys]
+        for part in _parts(places, lambda at: len(items[at].result or b"")):
+            result_keys = [keys.result(job_of(items[at].tag)) for at in part]
+            fields = [field for at in part for field in _ending(keys, items[at])]
+            found.append((part, Call(script, [keys.root, *result_keys], fields)))
+    return found
 
 
 def _ending(keys: LaneKeys, item: Finished) -> tuple[Argument, ...]:
     channel = keys.replies(item.reply_to) if item.reply_to else ""
-    return item.tag, int(item.result is not None), item.result or b"", max(item.ttl_s, 1), channel
+    cost, tokens = ("", "") if item.used is None else (item.used[0] + 2 * item.used[1], sum(item.used))
+    ttl_s = max(item.ttl_s, 1)
+    return item.tag, int(item.result is not None), item.result or b"", ttl_s, channel, cost, tokens, item.dead
 
 
 def _parts(items: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
@@ -75,19 +87,32 @@ def _parts(items: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]
 
 
 def _numbers(entry: LaneEntry) -> list[Argument]:
-    """Cost, priority, due_ms, deadline_ms: within what the lanes can order by."""
+    """Cost, tokens, priority, due_ms, deadline_ms: within what the lanes can order by."""
     cost = min(max(entry.cost, 1), MOST_COST)
+    tokens = min(max(entry.tokens, 0), MOST_COST)
     priority = min(max(entry.priority, 0), 9)
-    return [cost, priority, max(entry.due_ms, 0), max(entry.deadline_ms, 0)]
+    return [cost, tokens, priority, max(entry.due_ms, 0), max(entry.deadline_ms, 0)]
 
 
-def move(script: Script, keys: LaneKeys, tag: str, entry: LaneEntry) -> Call:
+def move(script: Script, shards: Shards, tag: str, entry: LaneEntry) -> Call:
     """move.lua. Raises ValueError where the entry is another job's."""
     if job_of(tag) != entry.job_id:
         raise ValueError(f"a delivery of job {job_of(tag)} cannot go back as job {entry.job_id}")
-    return Call(script, [keys.root], [tag, entry.message, *_numbers(entry)])
+    return Call(script, [shards.of_tag(tag).root], [tag, entry.message, *_numbers(entry)])
+
+
+def agrees(script: Script, shards: Shards, *, change_from: int = 0) -> list[Call]:
+    """agree.lua, in every shard; and in the old ones, where their number is changed."""
+    every = Shards(shards.namespace, max(shards.count, change_from)).all
+    return [Call(script, [keys.root], [shards.count, int(change_from > 0)]) for keys in every]
 
 
 def job_of(tag: str) -> str:
     """The job that a tag was given for."""
     return tag.rpartition(":")[0]
+
+
+def in_order(parts: Sequence[tuple[list[int], list[T]]]) -> list[T]:
+    """What was answered part by part, in the order of what was asked."""
+    answered = [pair for places, answers in parts for pair in zip(places, answers, strict=True)]
+    return [answer for _place, answer in sorted(answered, key=lambda pair: pair[0])]

@@ -1,6 +1,7 @@
 -- Prelude: what becomes due with time.
 
--- Moves due delayed jobs to their queues: up to `most`, 16 a tenant, so that one tenant's flood delays no other's.
+-- Moves due delayed jobs to their queues: up to `most`, 16 a tenant, so that one tenant's flood delays no other's; and
+-- looks again at tenants whose limits may let them go.
 local function wake_due(most)
   for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', NOW, 'LIMIT', 0, most / 16)) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED_OF .. tenant, '-inf', NOW, 'LIMIT', 0, 16)) do
@@ -13,12 +14,15 @@ local function wake_due(most)
     else redis.call('ZREM', DELAYED, tenant) end
     place(tenant)
   end
+  for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', THROTTLED, '-inf', NOW, 'LIMIT', 0, most)) do
+    look_again(tenant)
+  end
 end
 
 -- Milliseconds until a worker that found nothing should look again; -1: not before it is woken.
 local function until_due()
   local soonest = -1
-  for _, set in ipairs({ DELAYED, CLOSING }) do
+  for _, set in ipairs({ DELAYED, CLOSING, THROTTLED }) do
     local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
     local wait = head[1] and math.max(0, head[2] - NOW)
     if wait and (soonest < 0 or wait < soonest) then soonest = wait end

@@ -1,8 +1,9 @@
 -- Ends held jobs: writes each result where Celery's Redis result backend keeps it, tells who waits, frees the slot.
--- KEYS: root, then one result key a job. ARGV, 5 a job: tag, '1' where there is a result, result, ttl_s, the channel to
--- tell or ''. Returns 1 a job, or 0 where the tag is not live: then nothing was written. One's own finish again: 1.
+-- KEYS: root, then one result key a job. ARGV, 8 a job: tag, '1' where there is a result, result, ttl_s, the channel to
+-- tell or '', the cost and the tokens that it took ('' where nobody knows), and why it is listed as dead or ''.
+-- Returns 1 a job, or 0 where the tag is not live: then nothing was written. One's own finish again: 1.
 
-local function finish(key, tag, has_result, result, ttl, channel)
+local function finish(key, tag, has_result, result, ttl, channel, cost, tokens, dead)
   local job, is_live = holder(tag)
   if not is_live then return job and job.last == 'finish:' .. tag and 1 or 0 end
   if has_result == '1' then
@@ -10,9 +11,12 @@ local function finish(key, tag, has_result, result, ttl, channel)
     redis.call('PUBLISH', key, result)
     if channel ~= '' then redis.call('PUBLISH', channel, job.id) end
   end
+  if dead ~= '' then bury(job.id, job.tenant, job.lost + 1, dead) end
+  if not job.stop then settle(job, tonumber(cost), tonumber(tokens)) end
   release(job, 'finish')
   redis.call('DEL', MESSAGE .. job.id)
-  redis.call('HDEL', JOB .. job.id, 'cost', 'priority', 'seq', 'put', 'deadline', 'ttl', 'cancel', 'stop')
+  redis.call('HDEL', JOB .. job.id, 'task', 'cost', 'tokens', 'priority', 'spot', 'put', 'deadline', 'ttl', 'back',
+    'cancel', 'stop')
   set_state(job, job.stop == 'dead' and 'dead' or 'finished')
   redis.call('EXPIRE', JOB .. job.id, math.max(tonumber(ttl), tonumber(job.ttl) or 0))
   place(job.tenant)
@@ -20,5 +24,5 @@ local function finish(key, tag, has_result, result, ttl, channel)
 end
 
 local replies = {}
-for i = 1, #KEYS - 1 do replies[i] = finish(KEYS[i + 1], unpack(ARGV, 5 * i - 4, 5 * i)) end
+for i = 1, #KEYS - 1 do replies[i] = finish(KEYS[i + 1], unpack(ARGV, 8 * i - 7, 8 * i)) end
 return replies

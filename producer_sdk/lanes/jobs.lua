@@ -1,20 +1,69 @@
 -- Prelude: a job's record and its moves between pending, delayed, running, closing and its end.
--- Record: tenant, lane, state, digest, cost, priority, seq (its place), put (ms), deadline, ttl, op (of its put);
--- while held: tag, worker; lost (deliveries whose worker was lost), cancel, stop; last (the verb and tag that let go).
+-- Record: tenant, lane, task, state, digest, cost, tokens, priority, spot (its place), put (ms), deadline, ttl, op (of its
+-- put); while held: tag, worker, flow; lost (deliveries whose worker was lost), back (it comes to the head), cancel, stop;
+-- last (the verb and tag that let go). Until a worker has had it, the record is packed in front of its message (fresh).
 -- A server without memory refuses the first write that adds something, and every later one or none of a script: so a
 -- script writes before it removes, and is refused as a whole.
 
-local FIELDS = { 'state', 'tenant', 'lane', 'digest', 'cost', 'priority', 'seq', 'put', 'deadline', 'ttl', 'op', 'tag',
-  'lost', 'cancel', 'stop', 'last' }
+local FIELDS = { 'state', 'tenant', 'lane', 'task', 'digest', 'cost', 'tokens', 'priority', 'spot', 'put', 'deadline',
+  'ttl', 'op', 'tag', 'flow', 'lost', 'back', 'cancel', 'stop', 'last' }
+local PACKED = { 'lane', 'priority', 'cost', 'tokens', 'put', 'deadline', 'ttl', 'digest', 'op', 'task', 'tenant' }
+local NUMBERS = { cost = 1, tokens = 0, priority = 5, spot = 0, put = 0, deadline = 0, lost = 0 }
+local LANE_NUMBERS = { interactive = 1, batch = 2 }
+local STATES = { p = 'pending', d = 'delayed' }
+
+-- A fresh record and its message: its state's letter, the length of what is packed, that, and the message.
+local function write_fresh(job, message)
+  local packed = {}
+  for i, name in ipairs(PACKED) do packed[i] = job[name] end
+  packed[1] = LANE_NUMBERS[job.lane]
+  packed = cmsgpack.pack(packed)
+  local length = string.char(math.floor(#packed / 256), #packed % 256)
+  redis.call('SET', MESSAGE .. job.id, job.state:sub(1, 1) .. length .. packed .. message)
+end
+
+local function packed_length(text)
+  return #text > 3 and text:byte(2) * 256 + text:byte(3) or 0
+end
+
+local function read_fresh(id)
+  local start = redis.call('GETRANGE', MESSAGE .. id, 0, 255)
+  local length = packed_length(start)
+  if length > 253 then start = redis.call('GETRANGE', MESSAGE .. id, 0, length + 2) end
+  local is_whole, packed = pcall(cmsgpack.unpack, start:sub(4, length + 3))
+  if not is_whole or type(packed) ~= 'table' then return nil end
+  local job = { state = STATES[start:sub(1, 1)], is_fresh = true }
+  for i, name in ipairs(PACKED) do job[name] = packed[i] end
+  job.lane = LANES[packed[1]]
+  return job
+end
+
+local function message_of(id)
+  local text = redis.call('GET', MESSAGE .. id) or ''
+  return text:sub(packed_length(text) + 4)
+end
 
 local function read(id)
-  local values = redis.call('HMGET', JOB .. id, unpack(FIELDS))
-  if not (values[1] and values[2] and values[3]) then return nil end
-  local job = { id = id }
-  for i, name in ipairs(FIELDS) do job[name] = values[i] end
-  job.cost, job.deadline = tonumber(job.cost or 1), tonumber(job.deadline or 0)
-  job.lost, job.put = tonumber(job.lost or 0), tonumber(job.put or 0)
+  local values, job = redis.call('HMGET', JOB .. id, unpack(FIELDS)), {}
+  if values[1] then
+    for i, name in ipairs(FIELDS) do job[name] = values[i] end
+  else job = read_fresh(id) end
+  if not (job and job.state and job.tenant and job.lane) then return nil end
+  for name, default in pairs(NUMBERS) do job[name] = tonumber(job[name] or default) or default end
+  job.id, job.task = id, job.task or ''
   return job
+end
+
+-- Its record as a hash of its own, as every job has it that a worker has had.
+local function unfold(job)
+  if not job.is_fresh then return end
+  local fields = { 'state', job.state }
+  for _, name in ipairs(PACKED) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = job[name]
+  end
+  redis.call('HSET', JOB .. job.id, unpack(fields))
+  job.is_fresh = false
 end
 
 -- The job that this tag holds, and whether it holds it still. A tag is "<job id>:<operation id>".
@@ -25,53 +74,6 @@ end
 
 local function set_state(job, state)
   job.state = state
-  redis.call('HSET', JOB .. job.id, 'state', state)
-end
-
--- To its place in its queue: a job that comes back was put earlier, so it comes back to the head.
-local function enqueue(job)
-  local place_in_queue = (9 - (tonumber(job.priority) or 5)) * 2 ^ 48 + (tonumber(job.seq) or 0)
-  redis.call('ZADD', QUEUE .. job.lane .. ':' .. job.tenant, place_in_queue, job.id)
-  if job.deadline > 0 then redis.call('ZADD', DEADLINES, job.deadline, job.id) end
-  set_state(job, 'pending')
-end
-
-local function delay(job, due)
-  redis.call('ZADD', DELAYED_OF .. job.tenant, due, job.id)
-  redis.call('ZADD', DELAYED, 'LT', due, job.tenant)
-  if job.deadline > 0 then redis.call('ZADD', DEADLINES, job.deadline, job.id) end
-  set_state(job, 'delayed')
-end
-
--- Out of whatever it waited in.
-local function withdraw(job)
-  local queue = QUEUE .. job.lane .. ':' .. job.tenant
-  redis.call('ZREM', queue, job.id)
-  redis.call('ZREM', DELAYED_OF .. job.tenant, job.id)
-  redis.call('ZREM', DEADLINES, job.id)
-  if redis.call('EXISTS', queue) == 0 then leave(job.lane, job.tenant) end
-end
-
--- Out of a worker's hands: its slot is free.
-local function release(job, verb)
-  redis.call('HSET', JOB .. job.id, 'last', verb .. ':' .. job.tag)
-  redis.call('ZREM', UNACKED, job.id)
-  redis.call('SREM', HELD .. job.tenant, job.id)
-  redis.call('HDEL', JOB .. job.id, 'tag', 'worker')
-end
-
--- It will not be called any more: a worker writes its end, ahead of the lanes and without a slot.
-local function close(job, stop, not_before)
-  redis.call('HSET', JOB .. job.id, 'state', 'closing', 'stop', stop)
-  redis.call('ZADD', CLOSING, not_before or 0, job.id)
-  redis.call('PUBLISH', WAKE, 'wake')
-end
-
--- Waiting, in the place where it belongs.
-local function wait_again(job, due)
-  if job.stop then close(job, job.stop, due > NOW and due or 0)
-  elseif job.cancel then close(job, 'cancelled')
-  elseif due > NOW then delay(job, due)
-  else enqueue(job) end
-  place(job.tenant)
+  if job.is_fresh then redis.call('SETRANGE', MESSAGE .. job.id, 0, state:sub(1, 1))
+  else redis.call('HSET', JOB .. job.id, 'state', state) end
 end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 RESULT_PREFIX = "celery-task-meta-"
@@ -13,22 +14,28 @@ class LaneKeys:
 
     | name | kind | lives |
     |---|---|---|
-    | `state` | hash: order counter, turn of the lanes, virtual times, clock | permanent, one |
-    | `caps` | hash: tenant, concurrent jobs | permanent, one |
+    | `state` | hash: version of the limits, shards, turn of the lanes, virtual times, clock | permanent, one |
+    | `limits:<version>` | hash: tenant, limits | permanent, one; an older one goes with the newer |
+    | `paused` | hash: tenant, until when and why | permanent, one |
     | `tenants` | zset: tenants with work | permanent, one; who has none left is swept out |
     | `ready:<lane>`, `parked:<lane>` | zset: tenant, virtual time | permanent, two each; idle tenants are pruned |
-    | `queue:<lane>:<tenant>` | zset: pending jobs in order | while jobs are in it |
-    | `held:<tenant>` | set: jobs in the tenant's slots | while jobs are in it |
+    | `throttled` | zset: tenant, when to look again | while tenants are in it |
+    | `bucket:<scope>` | hash: requests and tokens left | until it is full again |
+    | `queue:<lane>:<scope>` | zset: pending jobs in order | while jobs are in it |
+    | `flows:<lane>:<tenant>` | set: tasks with a queue of their own | while jobs are in those |
+    | `order:<lane>:<tenant>` | hash: last spot of each priority | while jobs are pending |
+    | `held:<scope>` | set: jobs in the scope's slots | while jobs are in it |
     | `unacked`, `closing`, `deadlines`, `delayed` | zset | while jobs are in it |
     | `delayed:<tenant>` | zset: jobs, due time | while jobs are in it |
-    | `job:<id>` | hash: the job's record | until its end, then as long as the put's `ttl_s` (or the result's) says |
-    | `message:<id>` | string | until the job's end |
+    | `message:<id>` | string: the job's first record, and its message | until the job's end |
+    | `job:<id>` | hash: its record, once a worker had it | until its end, then as long as `ttl_s` says |
     | `take:<operation id>` | list: jobs given out | two leases |
     | `dead` | zset | permanent, one; at most 10,000 jobs of the last 7 days |
     | `dead:<id>` | hash: why, and the message, for a replay | 7 days |
     | `clock`, `run` | string | only where a test overrides the clock |
 
-    The last part of a name is the only one that comes from outside, so no tenant can name another's key.
+    A scope is `:<tenant>`, or `<task>:<tenant>` for a task with limits of its own; no task's name holds a colon. The
+    last part of a name is the only other one that comes from outside, so no tenant can name another's key.
     """
 
     namespace: str
@@ -61,3 +68,30 @@ class LaneKeys:
     def result(self, job_id: str) -> str:
         """Where Celery's Redis result backend looks for the result, and the channel it listens on."""
         return RESULT_PREFIX + job_id
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Where a fleet's tenants are: each in one shard, by its name."""
+
+    namespace: str
+    count: int = 1
+
+    @property
+    def all(self) -> list[LaneKeys]:
+        """Every shard's keys."""
+        return [LaneKeys(self.namespace, shard) for shard in range(self.count)]
+
+    def of_tenant(self, tenant: str) -> LaneKeys:
+        """The shard in which a tenant's jobs are."""
+        return LaneKeys(self.namespace, zlib.crc32(tenant.encode()) % self.count)
+
+    def operation(self, op_id: str, shard: int) -> str:
+        """The operation id of a take from one shard: its tags say where they are from."""
+        return op_id if self.count == 1 else f"{op_id}.{shard}"
+
+    def of_tag(self, tag: str) -> LaneKeys:
+        """The shard that gave a tag; the first one for a tag that none of them gave."""
+        shard = tag.rpartition(".")[2] if self.count > 1 else ""
+        number = int(shard) if shard.isdecimal() and len(shard) < 6 else 0
+        return LaneKeys(self.namespace, number if number < self.count else 0)

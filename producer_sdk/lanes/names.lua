@@ -1,16 +1,22 @@
 -- Prelude of every lane script: the names of the keys of one shard, as LaneKeys lists them.
 -- KEYS[1]: their root, "<namespace>:{lanes-<shard>}:". Every key under it has the same hash tag.
+-- A scope is a tenant, ":<tenant>", or one task of a tenant that has limits of its own, "<task>:<tenant>".
 
 local ROOT = KEYS[1]
-local STATE = ROOT .. 'state' -- hash: seq, turn, was_end, default_cap, V:<lane>, and the clock: tick, run, hold
-local CAPS = ROOT .. 'caps' -- hash: tenant -> concurrent jobs
+local STATE = ROOT .. 'state' -- hash: limits, shards, turn, was_end, V:<lane>; the clock: tick, run, hold
+local LIMITS = ROOT .. 'limits:' -- hash by version: 'of:<tenant>' and 'default' -> what a tenant may do, as JSON
+local PAUSED = ROOT .. 'paused' -- hash: tenant -> "<until_ms, or 0> <reason>"
 local TENANTS = ROOT .. 'tenants' -- zset: tenants with work -> when the sweep last looked at them
-local JOB = ROOT .. 'job:' -- hash by job id
-local MESSAGE = ROOT .. 'message:' -- string by job id
-local QUEUE = ROOT .. 'queue:' -- zset by lane:tenant: pending job ids -> priority and order
-local READY = ROOT .. 'ready:' -- zset by lane: tenants with pending jobs and a free slot -> virtual time
+local JOB = ROOT .. 'job:' -- hash by job id, once a worker has had it
+local MESSAGE = ROOT .. 'message:' -- string by job id: its first record, and the message
+local QUEUE = ROOT .. 'queue:' -- zset by lane:scope: pending job ids -> spot
+local FLOWS = ROOT .. 'flows:' -- set by lane:tenant: its tasks with limits of their own and pending jobs
+local ORDER = ROOT .. 'order:' -- hash by lane:tenant: passed, and the last spot given to each priority
+local READY = ROOT .. 'ready:' -- zset by lane: tenants that wait for their turn -> virtual time
 local PARKED = ROOT .. 'parked:' -- zset by lane: other tenants whose virtual time is ahead of the lane's
-local HELD = ROOT .. 'held:' -- set by tenant: the job ids in its slots
+local THROTTLED = ROOT .. 'throttled' -- zset: tenants whose limits say no -> when to look again
+local BUCKET = ROOT .. 'bucket:' -- hash by scope: requests and tokens left, at a time
+local HELD = ROOT .. 'held:' -- set by scope: the job ids in its slots
 local UNACKED = ROOT .. 'unacked' -- zset: job ids in a worker's hands -> end of the lease
 local DELAYED = ROOT .. 'delayed' -- zset: tenants -> their earliest due time
 local DELAYED_OF = ROOT .. 'delayed:' -- zset by tenant: job ids -> due time
@@ -21,3 +27,4 @@ local DEAD_OF = ROOT .. 'dead:' -- hash by job id
 local TAKES = ROOT .. 'take:' -- list by operation id: the job ids it was given
 local WAKE = ROOT .. 'wake' -- channel
 local LANES = { 'interactive', 'batch' }
+local KEEP_DEAD_S = 7 * 86400

@@ -15,12 +15,13 @@ class PutReply:
     """What became of one put; `depth` is how many jobs of its tenant wait (pending in both lanes, and delayed).
 
     accepted: it waits. duplicate: the same job is known, waiting, running or finished. conflict: another job with its
-    id is known. queue_full: its tenant's depth has reached the cap.
+    id is known. queue_full: its tenant's depth has reached its `cap` (None: it has none).
     """
 
     job_id: str
     outcome: Outcome
     depth: int
+    cap: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,16 @@ class TakeReply:
 class Finished:
     """How a delivery ended: the result's bytes (None: none is written), kept for `ttl_s` seconds.
 
-    `reply_to` is the client id of the producer that waits.
+    `reply_to` is the client id of the producer that waits. `used`: the (input, output) tokens that providers were asked
+    for (None: nobody knows, the estimate stands). `dead`: why the job is listed as a dead letter too.
     """
 
     tag: str
     result: bytes | None
     ttl_s: int
     reply_to: str | None
+    used: tuple[int, int] | None = None
+    dead: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,11 @@ class LaneState:
 
 @dataclass(frozen=True)
 class TenantQueue:
-    """One tenant in one lane. `running` and `cap` are over both lanes.
+    """One tenant in one lane. All but `pending`, `virtual_time` and `oldest_ms` is over both lanes.
 
-    `oldest_ms` is how long the job that is next has waited (0: none waits); `delayed` is over both lanes.
+    `oldest_ms` is how long the job that is next has waited (0: none waits). `throttled_ms`: in how long its limits let
+    a job go (0: they do now), and `throttled_by` which limit says so. `paused_until_ms`: Unix milliseconds, 0 until it
+    is resumed, None where it is not paused.
     """
 
     tenant: str
@@ -106,6 +112,19 @@ class TenantQueue:
     virtual_time: int
     oldest_ms: int
     delayed: int = 0
+    throttled_ms: int = 0
+    throttled_by: str = ""
+    paused_until_ms: int | None = None
+    paused_for: str = ""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A tenant of which no job is handed out; `until_ms` in Unix milliseconds, 0 until it is resumed."""
+
+    tenant: str
+    until_ms: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -132,16 +151,23 @@ class DeadJob:
 
 def put_reply(job_id: str, row: list[Any]) -> PutReply:
     """put.lua's row."""
-    return PutReply(job_id, cast("Outcome", row[0].decode()), row[1])
+    return PutReply(job_id, cast("Outcome", row[0].decode()), row[1], None if row[2] < 0 else row[2])
 
 
 def take_reply(reply: list[Any], *, op_id: str) -> TakeReply:
     """take.lua's reply."""
-    now_ms, next_ms, _has_caps, rows = reply
+    now_ms, next_ms, _has_limits, rows = reply
     return TakeReply(
         tuple(_delivery(row, op_id, now_ms) for row in rows),
         None if next_ms < 0 else next_ms,
     )
+
+
+def together(replies: list[TakeReply]) -> TakeReply:
+    """What the takes from several shards gave."""
+    due = [reply.next_ms for reply in replies if reply.next_ms is not None]
+    given = tuple(delivery for reply in replies for delivery in reply.deliveries)
+    return TakeReply(given, min(due) if due else None)
 
 
 def _delivery(row: list[Any], op_id: str, now_ms: int) -> Delivery:
@@ -166,11 +192,30 @@ def lane_state(job_id: str, row: list[Any]) -> LaneState:
 
 def tenant_queues(row: list[Any], lanes: tuple[str, ...]) -> list[TenantQueue]:
     """depths.lua's row: one tenant, in each lane."""
-    tenant, running, cap, delayed = row[0].decode(), row[1], row[2], row[3]
+    paused = pause(row[0], row[4]) if row[4] else None
     return [
-        TenantQueue(tenant, lane, row[i], running, cap, row[i + 1], row[i + 2], delayed)
-        for lane, i in zip(lanes, range(4, len(row), 3), strict=True)
+        TenantQueue(
+            tenant=row[0].decode(),
+            lane=lane,
+            pending=row[i],
+            running=row[1],
+            cap=row[2],
+            virtual_time=row[i + 1],
+            oldest_ms=row[i + 2],
+            delayed=row[3],
+            throttled_ms=row[5],
+            throttled_by=row[6].decode(),
+            paused_until_ms=paused.until_ms if paused else None,
+            paused_for=paused.reason if paused else "",
+        )
+        for lane, i in zip(lanes, range(7, len(row), 3), strict=True)
     ]
+
+
+def pause(tenant: bytes, said: bytes) -> Pause:
+    """A tenant's entry of the hash of pauses."""
+    until_ms, _, reason = said.decode().partition(" ")
+    return Pause(tenant.decode(), int(until_ms), reason)
 
 
 def dead_job(row: list[Any]) -> DeadJob:

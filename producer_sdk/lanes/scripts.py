@@ -16,9 +16,10 @@ Clock = Literal["server", "override"]
 Argument = str | bytes | int
 _FOLDER = Path(__file__).parent
 _VERBS = (
-    "put", "take", "finish", "hand_back", "move", "beat", "sweep", "cancel", "states", "set_caps", "live", "depths",
-    "dead",
+    "put", "take", "finish", "hand_back", "move", "beat", "sweep", "cancel", "states", "live", "depths", "set_limits",
+    "pause", "resume", "pauses", "agree", "dead", "dead_message", "discard",
 )  # fmt: skip
+_CHOOSING = ("take", "depths")
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,21 @@ class Call:
 
 def load_scripts(clock: Clock) -> dict[str, Script]:
     """Every verb's script, with the server's clock or one that a test sets."""
-    shared = ("names", f"clock_{clock}", "fairness", "jobs", "due", "tick")
+    shared = (
+        "names",
+        f"clock_{clock}",
+        "limits",
+        "fairness",
+        "turns",
+        "jobs",
+        "queues",
+        "moves",
+        "due",
+        "tick",
+    )
     prelude = "\n".join(_read(name) for name in shared)
-    return {verb: _script(f"{prelude}\n{_read(verb)}") for verb in _VERBS}
+    chosen = f"{prelude}\n{_read('choose')}\n{_read('start')}"
+    return {verb: _script(f"{chosen if verb in _CHOOSING else prelude}\n{_read(verb)}") for verb in _VERBS}
 
 
 def _read(name: str) -> str:

@@ -1,17 +1,13 @@
 -- Brings back jobs whose worker is gone, ends pending ones whose deadline has passed; at most 100 of each.
 -- KEYS: root. ARGV: 1 lease_ms, 2 delivery cap. Returns {returned, dead, 1 while nothing may be swept}.
 
-local MOST, KEEP_DEAD_S, MOST_DEAD = 100, 7 * 86400, 10000
+local MOST, MOST_DEAD = 100, 10000
 local lease, delivery_cap = tonumber(ARGV[1]), tonumber(ARGV[2])
 local is_held_off = tick(lease, read_run())
 local returned, dead = 0, 0
 
-local function bury(job)
-  local reason = 'lost with its worker ' .. job.lost .. ' times'
-  redis.call('ZADD', DEAD, NOW, job.id)
-  redis.call('HSET', DEAD_OF .. job.id, 'tenant', job.tenant, 'deliveries', job.lost, 'reason', reason, 'message',
-    redis.call('GET', MESSAGE .. job.id) or '')
-  redis.call('EXPIRE', DEAD_OF .. job.id, KEEP_DEAD_S)
+local function give_up(job)
+  bury(job.id, job.tenant, job.lost, 'lost with its worker ' .. job.lost .. ' times')
   close(job, 'dead')
   place(job.tenant)
   dead = dead + 1
@@ -20,9 +16,11 @@ end
 local function bring_back(id)
   local job = read(id)
   if not (job and job.tag) then return redis.call('ZREM', UNACKED, id) end
+  redis.call('HSET', JOB .. id, 'back', 1)
+  job.back = '1'
   release(job, 'sweep')
   job.lost = redis.call('HINCRBY', JOB .. id, 'lost', 1)
-  if job.lost >= delivery_cap and not job.stop and not job.cancel then return bury(job) end
+  if job.lost >= delivery_cap and not job.stop and not job.cancel then return give_up(job) end
   -- An end that takes its workers down is tried ever more rarely, but never given up.
   local backoff = job.lost > delivery_cap and NOW + math.min(job.lost * lease, 600000) or 0
   wait_again(job, job.stop and backoff or 0)
@@ -46,14 +44,20 @@ if not is_held_off then
 end
 
 -- Tenants in turn: slots without an unacked entry are freed, who has nothing left is forgotten.
-for _, tenant in ipairs(redis.call('ZRANGE', TENANTS, 0, 63)) do
-  for _, id in ipairs(redis.call('SRANDMEMBER', HELD .. tenant, 16)) do
-    if not redis.call('ZSCORE', UNACKED, id) then redis.call('SREM', HELD .. tenant, id) end
+local function free_slots(held)
+  for _, id in ipairs(redis.call('SRANDMEMBER', held, 16)) do
+    if not redis.call('ZSCORE', UNACKED, id) then redis.call('SREM', held, id) end
   end
+end
+
+for _, tenant in ipairs(redis.call('ZRANGE', TENANTS, 0, 63)) do
+  free_slots(HELD .. ':' .. tenant)
+  for task in pairs(limits_of(tenant).tasks) do free_slots(HELD .. task .. ':' .. tenant) end
   place(tenant)
-  local queues = { QUEUE .. LANES[1] .. ':' .. tenant, QUEUE .. LANES[2] .. ':' .. tenant }
-  local left = redis.call('EXISTS', HELD .. tenant, DELAYED_OF .. tenant, unpack(queues))
-  if left == 0 then redis.call('ZREM', TENANTS, tenant) else redis.call('ZADD', TENANTS, NOW, tenant) end
+  local has_work = has_pending(LANES[1], tenant) or has_pending(LANES[2], tenant)
+  if has_work or redis.call('EXISTS', HELD .. ':' .. tenant, DELAYED_OF .. tenant) > 0 then
+    redis.call('ZADD', TENANTS, NOW, tenant)
+  else redis.call('ZREM', TENANTS, tenant) end
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEAD, '-inf', NOW - KEEP_DEAD_S * 1000, 'LIMIT', 0, MOST)) do
   redis.call('ZREM', DEAD, id)

@@ -1,6 +1,6 @@
 -- Hands out up to n jobs: those that only need their end written, by turns with those of the tenants in fair order.
 -- KEYS: root. ARGV: 1 n, 2 worker, 3 lease_ms, 4 operation id. The same operation id again gets the same jobs, those
--- still held. Returns {now_ms, ms until something is due or -1, whether caps are set, rows}; a row is {job id, tenant,
+-- still held. Returns {now_ms, ms until something is due or -1, whether limits are set, rows}; a row is {job id, tenant,
 -- lane, message, delivery number, put_ms, stop or ''}.
 
 local n, worker, lease, op = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -9,7 +9,7 @@ local is_held_off = tick(lease)
 
 local function hand_over(job)
   redis.call('ZADD', UNACKED, NOW + lease, job.id)
-  local message = redis.call('GET', MESSAGE .. job.id) or ''
+  local message = message_of(job.id)
   bytes = bytes + #message
   rows[#rows + 1] = { job.id, job.tenant, job.lane, message, job.lost + 1, job.put, job.stop or '' }
 end
@@ -34,18 +34,19 @@ local function next_up(turn)
   end
 end
 
--- Whether a job was handed out.
+-- Whether a job was handed out; if not, the tenant waits elsewhere, or what was odd is out of the way.
 local function serve(lane, tenant, at)
-  local job = read(redis.call('ZPOPMIN', QUEUE .. lane .. ':' .. tenant)[1] or '')
-  if not job or job.state ~= 'pending' then return false end
+  local found = choose(lane, tenant)
+  if found.odd then return set_right(lane, tenant, found) end
+  local job, flow = found.job, found.flow
+  if not job and found.wait then return throttle(tenant, NOW + math.max(found.wait, LEAST_THROTTLE_MS)) end
+  if not job then return leave(lane, tenant) end
+  local is_late = job.deadline > 0 and job.deadline <= NOW and not is_held_off
+  if is_late then close(job, 'expired') else start(job, flow, at) end
   if job.deadline > 0 then redis.call('ZREM', DEADLINES, job.id) end
-  if job.deadline > 0 and job.deadline <= NOW and not is_held_off then return close(job, 'expired') end
-  redis.call('SADD', HELD .. tenant, job.id)
-  set_state(job, 'running')
-  hold(job)
-  advance(lane, at)
-  redis.call('ZADD', READY .. lane, at + job.cost, tenant)
-  return true
+  if not is_late then hold(job) end
+  dequeue(lane, flow, tenant, job.id)
+  return not is_late
 end
 
 local function take_new()
@@ -53,7 +54,7 @@ local function take_new()
   local turns = redis.call('HMGET', STATE, 'turn', 'was_end')
   local turn, was_end = tonumber(turns[1] or 0), turns[2] == '1'
   local ends = redis.call('ZRANGEBYSCORE', CLOSING, '-inf', NOW, 'LIMIT', 0, n)
-  while #rows < n and bytes < MOST_BYTES and steps < 2 * n + 16 do
+  while #rows < n and bytes < MOST_BYTES and steps < 2 * n + 64 do
     steps = steps + 1
     local lane, tenant, at = next_up(turn)
     -- Ends go first, but while tenants wait only every second job is one: who cancels a million holds up nobody.
@@ -62,8 +63,7 @@ local function take_new()
       was_end = true
     elseif lane then
       was_end = false
-      if has_slot(tenant) and serve(lane, tenant, at) then turn = (turn + 1) % 5 end
-      stay_or_leave(lane, tenant)
+      if serve(lane, tenant, at) then turn = (turn + 1) % 5 end
     else break end
   end
   redis.call('HSET', STATE, 'turn', turn, 'was_end', was_end and 1 or 0)
@@ -77,4 +77,4 @@ for _, id in ipairs(replay) do
   if is_live then hand_over(job) end
 end
 if #replay == 0 then take_new() end
-return { NOW, until_due(), redis.call('HEXISTS', STATE, 'default_cap'), rows }
+return { NOW, until_due(), redis.call('HEXISTS', STATE, 'limits'), rows }

@@ -15,7 +15,7 @@ from celery.app.trace import build_tracer
 from producer_sdk import FleetSettings
 from producer_sdk.canvas import celery_app
 from producer_sdk.contract.envelope import TASK_NAME, unpack
-from producer_sdk.lanes import Delivery, Finished, Lanes
+from producer_sdk.lanes import Delivery, Finished, Lanes, Limits, TenantLimits
 
 
 class AnsweringRunJob(Task):
@@ -38,6 +38,7 @@ class CelerySide:
     def __init__(self, settings: FleetSettings, client: redis.asyncio.Redis) -> None:
         self.app: Celery = celery_app(settings)
         self.app.register_task(AnsweringRunJob())
+        self.max_pending: int | None = None
         self.lanes = Lanes(client, namespace=settings.namespace)
         self._thread = ThreadPoolExecutor(1)
 
@@ -48,7 +49,7 @@ class CelerySide:
 
     async def take(self) -> Delivery:
         """The next delivery, with a deadline."""
-        await self.lanes.set_caps({}, default=100)
+        await self.lanes.set_limits(Limits(TenantLimits(concurrency=100, max_pending=self.max_pending), {}))
         async with asyncio.timeout(10):
             while True:
                 reply = await self.lanes.take(1, worker="w", lease_ms=30_000, op_id=uuid.uuid4().hex)

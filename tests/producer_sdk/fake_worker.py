@@ -14,10 +14,11 @@ import redis.asyncio
 
 from producer_sdk.contract import ErrorCode, Job, JobError, JobResult
 from producer_sdk.contract.envelope import read_job, unpack
-from producer_sdk.lanes import Delivery, Finished, Lanes
+from producer_sdk.lanes import Delivery, Finished, Lanes, Limits, TenantLimits
 from tests.servers import Valkey
 
 Answer = Callable[[Job], JobResult]
+WIDE = Limits(TenantLimits(concurrency=10_000), {})
 
 
 def echo(job: Job) -> JobResult:
@@ -60,7 +61,8 @@ def ended(delivery: Delivery, answer: Answer) -> bytes:
 class FakeWorker:
     """Works in a thread with a loop of its own until it is stopped."""
 
-    def __init__(self, server: Valkey, namespace: str, answer: Answer) -> None:
+    def __init__(self, server: Valkey, namespace: str, answer: Answer, limits: Limits) -> None:
+        self._limits = limits
         self.done: list[str] = []
         self._server = server
         self._namespace = namespace
@@ -80,6 +82,7 @@ class FakeWorker:
     async def _work(self) -> None:
         async with redis.asyncio.Redis.from_url(self._server.redis_url) as client:
             lanes = Lanes(client, namespace=self._namespace)
+            await lanes.set_limits(self._limits)
             while not self._stopped.is_set():
                 try:
                     await self._turn(lanes)
@@ -87,7 +90,6 @@ class FakeWorker:
                     await asyncio.sleep(0.05)
 
     async def _turn(self, lanes: Lanes) -> None:
-        await lanes.set_caps({}, default=10_000)
         reply = await lanes.take(64, worker="fake", lease_ms=30_000, op_id=uuid.uuid4().hex)
         items = [
             Finished(
@@ -105,10 +107,18 @@ class FakeWorker:
             await asyncio.sleep(0.005)
 
 
+async def set_limits(server: Valkey, namespace: str, limits: Limits) -> None:
+    """What a fleet's workers say when they start."""
+    async with redis.asyncio.Redis.from_url(server.redis_url) as client:
+        await Lanes(client, namespace=namespace).set_limits(limits)
+
+
 @contextmanager
-def working(server: Valkey, namespace: str, answer: Answer = echo) -> Iterator[FakeWorker]:
+def working(
+    server: Valkey, namespace: str, answer: Answer = echo, *, limits: Limits = WIDE
+) -> Iterator[FakeWorker]:
     """A worker for the length of a test."""
-    worker = FakeWorker(server, namespace, answer)
+    worker = FakeWorker(server, namespace, answer, limits)
     worker.start()
     try:
         yield worker

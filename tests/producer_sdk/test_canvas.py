@@ -293,14 +293,14 @@ def test_a_worker_registers_its_task_over_the_stub_without_a_warning(fleet_setti
 async def test_a_full_queue_refuses_a_product_but_not_the_next_link(
     fleet_settings: FleetSettings, valkey: Valkey, side: CelerySide, client: redis.asyncio.Redis
 ) -> None:
-    capped = FleetSettings(valkey.broker_url, fleet_settings.namespace, depth_cap=1)
-    inside = CelerySide(capped, client)
-    product = celery_app(capped)
+    inside = CelerySide(fleet_settings, client)
+    inside.max_pending = 1
+    product = celery_app(fleet_settings)
     run_job = product.tasks[TASK_NAME]
     chain(run_job.s(job=JOB), run_job.s(job=JOB)).apply_async()
     first = await inside.take()
     run_job.delay(job=JOB)
-    with pytest.raises(JobRejected, match="its cap"):
+    with pytest.raises(JobRejected, match="its cap is 1"):
         run_job.delay(job=JOB)
     await inside.run(first)
     assert len(await inside.work(2)) == 2

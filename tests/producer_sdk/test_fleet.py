@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,8 @@ from producer_sdk import (
     ResultTimeout,
     UnknownJob,
 )
-from tests.producer_sdk.fake_worker import FakeWorker, working
+from producer_sdk.lanes import Limits, TenantLimits
+from tests.producer_sdk.fake_worker import FakeWorker, set_limits, working
 from tests.servers import Valkey, wait_until
 
 ASK: dict[str, Any] = {"task": "classify", "tenant": "acme", "messages": "Where is my card?"}
@@ -104,19 +106,17 @@ def test_the_same_idempotency_key_with_another_body_is_invalid(fleet: Fleet) -> 
     assert caught.value.error.code == "invalid_job"
 
 
-def test_a_full_queue_refuses_at_once_or_waits_for_room(valkey: Valkey, namespace: str) -> None:
-    settings = FleetSettings(broker_url=valkey.broker_url, namespace=namespace, depth_cap=2)
-    with Fleet(settings) as fleet:
-        handles = fleet.submit_many([ASK] * 3)
-        assert [handle.outcome for handle in handles] == ["accepted", "accepted", "refused"]
-        with pytest.raises(JobRejected, match="2 jobs waiting") as caught:
-            fleet.submit(**ASK)
-        assert caught.value.error is not None
-        assert caught.value.error.code == "queue_full"
-        with working(valkey, namespace):
-            assert [handle.outcome for handle in fleet.submit_many([ASK] * 20, wait_s=20)] == [
-                "accepted"
-            ] * 20
+def test_a_full_queue_refuses_at_once_or_waits_for_room(valkey: Valkey, namespace: str, fleet: Fleet) -> None:
+    shallow = Limits(TenantLimits(concurrency=10_000, max_pending=2), {})
+    asyncio.run(set_limits(valkey, namespace, shallow))
+    handles = fleet.submit_many([ASK] * 3)
+    assert [handle.outcome for handle in handles] == ["accepted", "accepted", "refused"]
+    with pytest.raises(JobRejected, match="2 jobs waiting and its cap is 2") as caught:
+        fleet.submit(**ASK)
+    assert caught.value.error is not None
+    assert caught.value.error.code == "queue_full"
+    with working(valkey, namespace, limits=shallow):
+        assert [handle.outcome for handle in fleet.submit_many([ASK] * 20, wait_s=20)] == ["accepted"] * 20
 
 
 def test_handles_come_back_as_their_jobs_complete(fleet: Fleet, worker: FakeWorker) -> None:

@@ -16,7 +16,7 @@ VARIABLES = (
     "NAMESPACE",
     "PRODUCER_KEY",
     "RESULT_TTL_S",
-    "DEPTH_CAP",
+    "LANE_SHARDS",
     "BROKER_TIMEOUT_S",
     "HOME",
 )
@@ -43,14 +43,14 @@ def test_every_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "staging",
         b"secret",
         result_ttl_s=60,
-        depth_cap=1000,
+        lane_shards=1000,
         broker_timeout_s=2.5,
     )
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("RESULT_TTL_S", "0"), ("RESULT_TTL_S", "a day"), ("DEPTH_CAP", "-1"), ("BROKER_TIMEOUT_S", "nan")],
+    [("RESULT_TTL_S", "0"), ("RESULT_TTL_S", "a day"), ("LANE_SHARDS", "-1"), ("BROKER_TIMEOUT_S", "nan")],
 )
 def test_a_wrong_number_is_a_sentence_that_names_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str

@@ -1,14 +1,19 @@
-"""The lanes as a dictionary: what the scripts must do, without Redis, bounds or clients."""
+"""The lanes as dictionaries: what the scripts must do, without Redis, bounds or clients."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from producer_sdk.contract.envelope import LaneEntry
+from producer_sdk.lanes import TenantLimits
+from tests.property.buckets_model import Buckets
 
 LANES = ("interactive", "batch")
+LEAST_THROTTLE_MS = 50
+BACK = 2.0**50
 
 
 @dataclass
@@ -16,82 +21,154 @@ class Row:
     """One job."""
 
     entry: LaneEntry
-    seq: int
+    put: int
+    spot: float = 0
     state: str = ""
     since: int = 0  # delayed: due; closing: not before
     tag: str = ""
+    flow: str = ""
     lease_end: int = 0
     last: str = ""
     lost: int = 0
+    is_back: bool = False
     stop: str | None = None
     cancelled: bool = False
+
+    @property
+    def place(self) -> tuple[float, str]:
+        """Lowest first."""
+        return self.spot - BACK * self.is_back, self.entry.job_id
 
 
 class Model:
     """Every verb takes the time, in ms, and answers as the lanes do."""
 
-    def __init__(self, *, cap: int, lease: int, delivery_cap: int) -> None:
-        self.cap, self.lease, self.delivery_cap = cap, lease, delivery_cap
+    def __init__(self, *, limits: Mapping[str, TenantLimits], lease: int, delivery_cap: int) -> None:
+        self.limits, self.lease, self.delivery_cap = limits, lease, delivery_cap
+        self.buckets = Buckets(limits)
         self.rows: dict[str, Row] = {}
-        self.seq = self.turn = self.hold_until = 0
+        self.turn = self.hold_until = 0
         self.was_end = False
-        self.V = dict.fromkeys(LANES, 0)
-        self.at: dict[tuple[str, str], int] = defaultdict(int)
+        self.V: dict[str, float] = dict.fromkeys(LANES, 0)
+        self.at: dict[tuple[str, str], float] = defaultdict(float)
         self.ready: set[tuple[str, str]] = set()
+        self.throttled: dict[str, float] = {}
+        self.paused: dict[str, int] = {}
+        self.order: dict[tuple[str, str], dict[Any, float]] = {}
 
     def waiting(self, lane: str, tenant: str) -> list[Row]:
         """A tenant's pending jobs in order."""
         rows = [row for row in self.rows.values() if row.state == "pending"]
         mine = [row for row in rows if (row.entry.lane, row.entry.tenant) == (lane, tenant)]
-        return sorted(mine, key=lambda row: (-row.entry.priority, row.seq))
+        return sorted(mine, key=lambda row: row.place)
 
-    def running(self, tenant: str) -> int:
-        """A tenant's slots in use."""
-        return sum(row.state == "running" and row.entry.tenant == tenant for row in self.rows.values())
+    def has_slot(self, flow: str, tenant: str) -> bool:
+        """Whether a scope's slots are not all in use."""
+        slots = self.buckets.of(flow, tenant)[0].concurrency
+        held = [row for row in self.rows.values() if row.tag and not row.stop and row.entry.tenant == tenant]
+        return slots is None or sum(flow in ("", row.flow) for row in held) < slots
 
-    def place(self, tenant: str) -> None:
-        """A tenant is ready in a lane while it has pending jobs there and a free slot."""
+    def flow_of(self, entry: LaneEntry) -> str:
+        """The part of its tenant's queue in which a job waits."""
+        return entry.task if entry.task in self.limits[entry.tenant].tasks else ""
+
+    def place(self, tenant: str, now: int) -> None:
+        """A tenant that may go waits for its turn."""
+        if tenant in self.throttled or not self.has_slot("", tenant):
+            return
+        until = self.paused.get(tenant)
+        if until is not None and (until == 0 or until > now):
+            if until:
+                self.throttle(tenant, until)
+            return
+        self.paused.pop(tenant, None)
         for lane in LANES:
             spot = (lane, tenant)
-            is_ready = bool(self.waiting(lane, tenant)) and self.running(tenant) < self.cap
-            if is_ready and spot not in self.ready:
+            if spot not in self.ready and self.waiting(lane, tenant):
                 self.at[spot] = max(self.at[spot], self.V[lane])
                 self.ready.add(spot)
-            elif not is_ready and spot in self.ready:
-                self.ready.remove(spot)
-                if not any(other == lane for other, _tenant in self.ready):
-                    self.V[lane] = max(self.V[lane], self.at[spot])
+
+    def leave(self, lane: str, tenant: str) -> None:
+        """It waits for its turn no more."""
+        spot = (lane, tenant)
+        if spot in self.ready:
+            self.ready.remove(spot)
+            if not any(other == lane for other, _tenant in self.ready):
+                self.V[lane] = max(self.V[lane], self.at[spot])
+
+    def throttle(self, tenant: str, until: float) -> None:
+        """Its limits say no until then."""
+        self.throttled[tenant] = until
+        for lane in LANES:
+            self.leave(lane, tenant)
+
+    def look_again(self, tenant: str, now: int) -> None:
+        """Something has changed."""
+        self.throttled.pop(tenant, None)
+        self.place(tenant, now)
+
+    def left_queue(self, row: Row) -> None:
+        """After a job has left its queue."""
+        lane, tenant = row.entry.lane, row.entry.tenant
+        if not self.waiting(lane, tenant):
+            self.order.pop((lane, tenant), None)
+            self.leave(lane, tenant)
+
+    def enqueue(self, row: Row) -> None:
+        """To its place: of priority p, 2^(9-p) behind the last one, or behind what is passed."""
+        entry = row.entry
+        if not row.is_back:
+            order = self.order.setdefault((entry.lane, entry.tenant), {})
+            row.spot = max(order.get("passed", 0), order.get(entry.priority, 0)) + 2.0 ** (9 - entry.priority)
+            order[entry.priority] = row.spot
+        row.state = "pending"
+        flow = self.flow_of(entry)
+        of_flow = [
+            other for other in self.waiting(entry.lane, entry.tenant) if self.flow_of(other.entry) == flow
+        ]
+        if flow and of_flow == [row]:
+            self.throttled.pop(entry.tenant, None)
 
     def wait_again(self, row: Row, now: int, due: int) -> None:
         """To where the job belongs."""
         if row.stop or row.cancelled:
             self.close(row, row.stop or "cancelled", due if row.stop and due > now else 0)
+        elif due > now:
+            row.state, row.since = "delayed", due
         else:
-            row.state, row.since = ("delayed", due) if due > now else ("pending", 0)
-        row.tag = ""
-        self.place(row.entry.tenant)
+            self.enqueue(row)
+        self.place(row.entry.tenant, now)
 
     def close(self, row: Row, stop: str, not_before: int = 0) -> None:
         """It only needs its end written."""
         row.state, row.stop, row.since = "closing", stop, not_before
-        self.place(row.entry.tenant)
 
     def put(self, entry: LaneEntry, now: int) -> str:
         """The outcome."""
         known = self.rows.get(entry.job_id)
         if known:
             return "duplicate" if known.entry.digest == entry.digest else "conflict"
-        self.seq += 1
-        row = self.rows[entry.job_id] = Row(entry, self.seq)
+        depth = sum(
+            row.state in ("pending", "delayed") and row.entry.tenant == entry.tenant
+            for row in self.rows.values()
+        )
+        cap = self.limits[entry.tenant].max_pending
+        if cap is not None and depth >= cap:
+            return "queue_full"
+        row = self.rows[entry.job_id] = Row(entry, put=now)
         self.wait_again(row, now, entry.due_ms)
         return "accepted"
 
     def take(self, n: int, now: int, op_id: str) -> list[tuple[str, str | None, int]]:
         """Job id, stop and delivery number of each job handed out."""
-        for row in sorted(self.rows.values(), key=lambda row: row.since):
-            if row.state == "delayed" and row.since <= now:
-                row.state = "pending"
-                self.place(row.entry.tenant)
+        due = [row for row in self.rows.values() if row.state == "delayed" and row.since <= now]
+        for row in sorted(due, key=lambda row: (row.since, row.entry.job_id)):
+            self.enqueue(row)
+        for tenant in {row.entry.tenant for row in due}:
+            self.place(tenant, now)
+        for tenant, until in sorted(self.throttled.items(), key=lambda pair: (pair[1], pair[0])):
+            if until <= now:
+                self.look_again(tenant, now)
         closing = [
             row for row in self.rows.values() if row.state == "closing" and not row.tag and row.since <= now
         ]
@@ -106,20 +183,48 @@ class Model:
                 self.was_end = False
         return given
 
+    def choose(self, lane: str, tenant: str, now: int) -> tuple[Row | None, int | None]:
+        """The job that may go; else in how long one may, None: not before a slot frees."""
+        if not self.has_slot("", tenant):
+            return None, None
+        heads = {self.flow_of(row.entry): row for row in reversed(self.waiting(lane, tenant))}
+        open_heads = {flow: row for flow, row in heads.items() if self.has_slot(flow, tenant)}
+        waits = {
+            flow: max(self.buckets.wait(each, tenant, row.entry.tokens, now) for each in {"", flow})
+            for flow, row in open_heads.items()
+        }
+        may_go = [row for flow, row in open_heads.items() if not waits[flow]]
+        return min(may_go, key=lambda row: row.place, default=None), min(waits.values(), default=None)
+
     def _serve(self, now: int, op_id: str) -> list[tuple[str, str | None, int]]:
         first = LANES[self.turn % 5 == 4]
         lane = first if any(spot[0] == first for spot in self.ready) else LANES[first == LANES[0]]
         at, tenant = min((self.at[spot], spot[1]) for spot in self.ready if spot[0] == lane)
-        row = self.waiting(lane, tenant)[0]
+        row, wait = self.choose(lane, tenant, now)
+        if row is None:
+            if wait:
+                self.throttle(tenant, now + max(wait, LEAST_THROTTLE_MS))
+            else:
+                self.leave(lane, tenant)
+            return []
         if 0 < row.entry.deadline_ms <= now and now >= self.hold_until:
             self.close(row, "expired")
+            self.left_queue(row)
             return []
-        row.state = "running"
+        row.state, row.flow = "running", self.flow_of(row.entry)
+        if not row.is_back:
+            self.order[lane, tenant]["passed"] = row.spot
+        for flow in {"", row.flow}:
+            self.buckets.draw(flow, tenant, now, requests=1, tokens=row.entry.tokens)
         self.V[lane] = max(self.V[lane], at)
-        self.at[lane, tenant] = at + row.entry.cost
+        self.at[lane, tenant] = at + row.entry.cost / self.limits[tenant].weight
         self.turn += 1
-        self.place(tenant)
-        return [self._hold(row, now, op_id)]
+        given = self._hold(row, now, op_id)
+        if not self.has_slot("", tenant):
+            for each in LANES:
+                self.leave(each, tenant)
+        self.left_queue(row)
+        return [given]
 
     def _hold(self, row: Row, now: int, op_id: str) -> tuple[str, str | None, int]:
         row.tag, row.lease_end = f"{row.entry.job_id}:{op_id}", now + self.lease
@@ -130,7 +235,7 @@ class Model:
         row = self.rows[tag.rpartition(":")[0]]
         return row if row.tag == tag else None
 
-    def release(self, tag: str, verb: str) -> tuple[Row | None, bool]:
+    def answer(self, tag: str, verb: str) -> tuple[Row | None, bool]:
         """The job, if the tag holds it; and what the verb answers."""
         row = self.holder(tag)
         if row is None:
@@ -138,30 +243,54 @@ class Model:
         row.last = verb + tag
         return row, True
 
-    def finish(self, tag: str) -> bool:
+    def settle(self, row: Row, cost: int, tokens: int, now: int) -> None:
+        """What it was charged by estimate, corrected."""
+        tenant, lane = row.entry.tenant, row.entry.lane
+        by = (cost - row.entry.cost) / self.limits[tenant].weight
+        self.at[lane, tenant] = max(self.V[lane], max(self.at[lane, tenant], self.V[lane]) + by)
+        fewer = row.entry.tokens - tokens
+        if not fewer:
+            return
+        for flow in {"", row.flow}:
+            self.buckets.draw(flow, tenant, now, tokens=-fewer)
+        rate = self.limits[tenant].tokens_per_min
+        if rate and tenant in self.throttled and fewer > 0:
+            self.throttled[tenant] -= fewer * 60000 / rate
+
+    def release(self, row: Row) -> None:
+        """Out of a worker's hands. Its flow's slot may be what its tenant waited for."""
+        if row.flow:
+            self.throttled.pop(row.entry.tenant, None)
+        row.tag = row.flow = ""
+
+    def finish(self, tag: str, used: tuple[int, int] | None, now: int) -> bool:
         """Whether the end counts."""
-        row, answer = self.release(tag, "finish")
+        row, answer = self.answer(tag, "finish")
         if row:
-            row.state, row.tag = "dead" if row.stop == "dead" else "finished", ""
-            self.place(row.entry.tenant)
+            if used and not row.stop:
+                self.settle(row, used[0] + 2 * used[1], sum(used), now)
+            self.release(row)
+            row.state = "dead" if row.stop == "dead" else "finished"
+            self.place(row.entry.tenant, now)
         return answer
 
     def hand_back(self, tag: str, now: int, delay: int) -> bool:
         """Whether it counts."""
-        row, answer = self.release(tag, "hand_back")
+        row, answer = self.answer(tag, "hand_back")
         if row:
-            spot = (row.entry.lane, row.entry.tenant)
+            row.is_back = True
             if not row.stop:
-                self.at[spot] = max(self.V[spot[0]], self.at[spot] - row.entry.cost)
+                self.settle(row, 0, 0, now)
+            self.release(row)
             self.wait_again(row, now, now + delay if delay else 0)
         return answer
 
     def move(self, tag: str, entry: LaneEntry, now: int) -> bool:
         """Whether it counts."""
-        row, answer = self.release(tag, "move")
+        row, answer = self.answer(tag, "move")
         if row:
-            self.seq += 1
-            row.entry, row.seq = entry, self.seq
+            row.entry, row.is_back = entry, False
+            self.release(row)
             self.wait_again(row, now, entry.due_ms)
         return answer
 
@@ -179,30 +308,55 @@ class Model:
             row.cancelled = True
         elif row.state in ("pending", "delayed"):
             self.close(row, "cancelled")
+            self.left_queue(row)
             return "pending"
         return {"closing": "pending", "dead": "finished"}.get(row.state, row.state)
+
+    def pause(self, tenant: str, until: int, now: int) -> None:
+        """None of its jobs goes until then (0: until it is resumed)."""
+        self.paused[tenant] = until
+        self.throttled.pop(tenant, None)
+        for lane in LANES:
+            self.leave(lane, tenant)
+        if until > now:
+            self.throttled[tenant] = until
+
+    def resume(self, tenant: str, now: int) -> bool:
+        """Whether it was paused."""
+        until = self.paused.pop(tenant, None)
+        self.look_again(tenant, now)
+        return until is not None and (until == 0 or until > now)
 
     def sweep(self, now: int) -> tuple[int, int]:
         """Jobs returned, jobs given up."""
         returned = dead = 0
         for row in self.rows.values():
             row.lease_end = min(row.lease_end, now + self.lease)
-        if now < self.hold_until:
-            return returned, dead
+        if now >= self.hold_until:
+            returned, dead = self._bring_back(now)
+            late = [row for row in self.rows.values() if 0 < row.entry.deadline_ms <= now]
+            for row in sorted(late, key=lambda row: (row.entry.deadline_ms, row.entry.job_id)):
+                if row.state in ("pending", "delayed"):
+                    self.close(row, "expired")
+                    self.left_queue(row)
+        for tenant in {row.entry.tenant for row in self.rows.values()}:
+            self.place(tenant, now)
+        return returned, dead
+
+    def _bring_back(self, now: int) -> tuple[int, int]:
+        returned = dead = 0
         lost = [row for row in self.rows.values() if row.tag and row.lease_end <= now]
         for row in sorted(lost, key=lambda row: (row.lease_end, row.entry.job_id)):
-            row.lost, row.last = row.lost + 1, ""
+            row.lost, row.last, row.is_back = row.lost + 1, "", True
+            self.release(row)
             if row.lost >= self.delivery_cap and not row.stop and not row.cancelled:
-                row.tag, dead = "", dead + 1
+                dead += 1
                 self.close(row, "dead")
+                self.place(row.entry.tenant, now)
                 continue
             backoff = now + min(row.lost * self.lease, 600_000) if row.lost > self.delivery_cap else 0
             self.wait_again(row, now, backoff if row.stop else 0)
             returned += 1
-        late = [row for row in self.rows.values() if 0 < row.entry.deadline_ms <= now]
-        for row in sorted(late, key=lambda row: (row.entry.deadline_ms, row.entry.job_id)):
-            if row.state in ("pending", "delayed"):
-                self.close(row, "expired")
         return returned, dead
 
     def look(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import uuid
 from collections import Counter
 from collections.abc import Coroutine
@@ -22,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from producer_sdk.contract.envelope import LaneEntry
-from producer_sdk.lanes import Finished
+from producer_sdk.lanes import Finished, TaskLimits, TenantLimits
 from tests.producer_sdk.lanes.hall import LEASE_MS, TTL_S, Hall, job
 from tests.property.lanes_model import LANES, Model
 from tests.servers import Valkey
@@ -30,16 +31,33 @@ from tests.servers import Valkey
 T = TypeVar("T")
 DELIVERY_CAP = 2
 RUNS, MOVES = 40, 30
+TENANTS = ["acme", "a:b", ""]
 offsets_ms = st.sampled_from([0, 0, 0, 5000, LEASE_MS, 3 * LEASE_MS])
 jobs = st.fixed_dictionaries(
     {
-        "tenant": st.sampled_from(["acme", "a:b", ""]),
+        "tenant": st.sampled_from(TENANTS),
+        "task": st.sampled_from(["plain", "plain", "kept-apart"]),
         "lane": st.sampled_from([*LANES, LANES[0]]),
         "cost": st.sampled_from([1, 100, 100, 1000]),
+        "tokens": st.sampled_from([1, 80, 80, 700]),
         "priority": st.sampled_from([0, 5, 5, 9]),
         "due": offsets_ms,
         "deadline": st.sampled_from([0, 0, 5000, 2 * LEASE_MS]),
     }
+)
+
+rates = st.sampled_from([None, None, 60, 6000])
+limits = st.builds(
+    TenantLimits,
+    concurrency=st.integers(1, 3),
+    requests_per_min=rates,
+    tokens_per_min=rates,
+    burst_s=st.sampled_from([2.0, 6.0]),
+    max_pending=st.sampled_from([None, None, 5]),
+    weight=st.sampled_from([1.0, 2.0, 0.5]),
+    tasks=st.dictionaries(
+        st.just("kept-apart"), st.builds(TaskLimits, st.sampled_from([None, 1]), rates, rates), max_size=1
+    ),
 )
 
 
@@ -63,12 +81,13 @@ class LanesAndModel(RuleBasedStateMachine):
         self.wait(self.client.aclose())
         self.runner.close()
 
-    @initialize(cap=st.integers(1, 3))
-    def open(self, cap: int) -> None:
+    @initialize(each=st.lists(limits, min_size=3, max_size=3))
+    def open(self, each: list[TenantLimits]) -> None:
         """An open hall: its first lease has passed."""
         self.wait(self.hall.open())
-        self.wait(self.hall.lanes.set_caps({}, default=cap))
-        self.model = Model(cap=cap, lease=LEASE_MS, delivery_cap=DELIVERY_CAP)
+        told = dict(zip(TENANTS, each, strict=True))
+        self.wait(self.hall.limit(TenantLimits(), **told))
+        self.model = Model(limits=told, lease=LEASE_MS, delivery_cap=DELIVERY_CAP)
 
     @rule(fresh=st.lists(jobs, min_size=1, max_size=5))
     def put(self, fresh: list[dict[str, Any]]) -> None:
@@ -114,12 +133,30 @@ class LanesAndModel(RuleBasedStateMachine):
         return self.tags[number % len(self.tags)]
 
     @precondition(lambda self: self.tags)
-    @rule(number=st.integers(0, 50))
-    def finish(self, number: int) -> None:
-        """End a delivery, or try to."""
+    @rule(number=st.integers(0, 50), used=st.sampled_from([None, (0, 0), (80, 0), (90, 400)]))
+    def finish(self, number: int, used: tuple[int, int] | None) -> None:
+        """End a delivery, or try to; what it took was more or less than estimated, or is not known."""
         tag = self.tag(number)
-        ended = self.wait(self.hall.lanes.finish([Finished(tag, b"done", TTL_S, None)]))
-        assert ended == [self.model.finish(tag)]
+        ended = self.wait(self.hall.lanes.finish([Finished(tag, b"done", TTL_S, None, used=used)]))
+        assert ended == [self.model.finish(tag, used, self.hall.now_ms)]
+
+    @rule(tenant=st.sampled_from(TENANTS), for_ms=st.sampled_from([0, 5000, LEASE_MS]))
+    def pause(self, tenant: str, for_ms: int) -> None:
+        """Pause a tenant, for a time or until it is resumed."""
+        until_ms = self.hall.now_ms + for_ms if for_ms else 0
+        self.wait(self.hall.lanes.pause(tenant, until_ms=until_ms, reason="a test"))
+        self.model.pause(tenant, until_ms, self.hall.now_ms)
+
+    @rule(tenant=st.sampled_from(TENANTS))
+    def resume(self, tenant: str) -> None:
+        """Resume it."""
+        was_paused = self.model.resume(tenant, self.hall.now_ms)
+        assert self.wait(self.hall.lanes.resume(tenant)) == was_paused
+
+    @rule(ms=st.sampled_from([1, 40, 700, 3000]))
+    def wait_a_little(self, ms: int) -> None:
+        """Buckets refill."""
+        self.wait(self.hall.at(self.hall.now_ms + ms))
 
     @precondition(lambda self: self.tags)
     @rule(number=st.integers(0, 50), delay=offsets_ms)
@@ -170,19 +207,19 @@ class LanesAndModel(RuleBasedStateMachine):
 
     @invariant()
     def every_job_is_where_the_model_has_it(self) -> None:
-        """And no tenant is over its cap."""
+        """And no tenant is over its slots."""
         names = list(self.model.rows)
         states = self.wait(self.hall.lanes.states(names))
         assert {state.job_id: state.state for state in states} == self.model.look()
         running = Counter(state.tenant for state in states if state.state == "running")
-        assert all(count <= self.model.cap for count in running.values())
+        assert all(count <= self.model.limits[tenant].concurrency for tenant, count in running.items())
 
     @invariant()
     def virtual_times_are_the_models(self) -> None:
         """Those of the tenants that wait for their turn."""
         depths = {(queue.lane, queue.tenant): queue for queue in self.wait(self.hall.lanes.depths())}
         found = {spot: depths[spot].virtual_time for spot in self.model.ready}
-        assert found == {spot: self.model.at[spot] for spot in self.model.ready}
+        assert found == {spot: math.floor(self.model.at[spot]) for spot in self.model.ready}
 
 
 def test_the_lanes_do_what_the_model_does(valkey: Valkey) -> None:

@@ -51,12 +51,23 @@ class Walk:
 
     async def begin(self) -> None:
         await self.desk.books.rebuild()
-        self.first_epoch = await self.desk.ledger.epoch()
+        self.first_epoch = self.newest = await self.desk.ledger.epoch()
 
     def open_moves(self) -> dict[str, State]:
-        """What may happen next. That a worker dies is left out: one that is moved no more is as good as dead."""
+        """What may happen next. That a worker dies is left out: one that is moved no more is as good as dead.
+
+        A server that was restarted still has its old books, not in force: older sums than those are refused by it, and
+        are only given up here, though the model, whose server forgets, would let them be installed.
+        """
         following = dict(moves(self.state, None, MOST_REBUILDS))
-        return {name: after for name, after in following.items() if not name.endswith(" dies")}
+        late = {
+            f"{which}: rebuild installs" for which, sums in self.sums.items() if sums.epoch <= self.newest
+        }
+        return {
+            name: after
+            for name, after in following.items()
+            if not name.endswith(" dies") and name not in late
+        }
 
     async def go(self, name: str, after: State) -> None:
         """Do one move for real, and compare."""
@@ -142,16 +153,18 @@ class Walk:
             self.desk.restart(run_id=f"run {self.flushes}")
         else:
             await self.desk.flush()
+            self.newest = 0
 
     async def _rebuild_sums_up(self, which: str) -> None:
         self.sums[which] = await self.desk.sums()
 
     async def _rebuild_installs(self, which: str) -> None:
         assert await self.desk.install(self.sums[which])
+        self.newest = self.sums[which].epoch
 
     async def _rebuild_gives_up(self, which: str) -> None:
         """It died; or it came too late, and must be refused."""
-        if self.state.redis and self.state.redis.epoch + self.first_epoch >= self.sums[which].epoch:
+        if self.newest >= self.sums[which].epoch:
             assert not await self.desk.install(self.sums[which])
 
 

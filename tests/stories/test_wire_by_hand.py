@@ -29,10 +29,10 @@ def test_the_documented_message_put_as_documented_is_answered(embedded: Embedded
     job_id = json.loads(message.split(b"\n")[0])["job_id"]
     digest = hashlib.sha256(message.split(b"\n", 1)[1]).hexdigest()
     with redis.Redis(unix_socket_path=str(embedded.home.socket)) as client:
-        job = [job_id, "acme", "interactive", message, digest, 500, 5, 0, 0]
+        job = [job_id, "acme", "interactive", "classify_intent", message, digest, 500, 300, 5, 0, 0]
         for outcome in (b"accepted", b"accepted"):  # the second is a repeat whose reply was lost
-            [[said, _depth]] = client.eval(
-                documented_script(), 1, "fairlane:{lanes-0}:", "op-1", 86400, 0, *job
+            [[said, _depth, _cap]] = client.eval(
+                documented_script(), 1, "fairlane:{lanes-0}:", "op-1", 86400, 0, 1, *job
             )
             assert said == outcome
         stored = wait_until(lambda: client.get(f"celery-task-meta-{job_id}"), what="the result")

@@ -20,7 +20,7 @@ def test_settings_given_to_a_child_process_are_read_there_unchanged(tmp_path: Pa
         namespace="other",
         producer_key=b"key",
         result_ttl_s=9,
-        depth_cap=8,
+        lane_shards=8,
         broker_timeout_s=7,
     )
     settings = replace(

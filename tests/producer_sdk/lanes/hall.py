@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import redis.asyncio
 
 from producer_sdk.contract.envelope import LaneEntry
-from producer_sdk.lanes import Delivery, Finished, Lanes
+from producer_sdk.lanes import Delivery, Finished, Lanes, Limits, TenantLimits
 
 LEASE_MS = 45_000
 START_MS = 1_800_000_000_000
@@ -21,6 +21,8 @@ def job(
     *,
     lane: str = "interactive",
     cost: int = 100,
+    tokens: int = 0,
+    task: str = "",
     body: str = "",
     priority: int = 5,
     due_ms: int = 0,
@@ -34,6 +36,8 @@ def job(
         message=f"{name}\n{body}".encode(),
         digest=f"digest of {body}",
         cost=cost,
+        task=task,
+        tokens=tokens or cost,
         priority=priority,
         due_ms=due_ms,
         deadline_ms=deadline_ms,
@@ -53,7 +57,7 @@ class Hall:
         """Set the clock and the caps, and let the first lease pass, in which nothing is swept."""
         await self.client.set(self.lanes.keys.run, "run-1")
         await self.at(self.now_ms)
-        await self.lanes.set_caps({}, default=100)
+        await self.cap(100)
         await self.sweep()
         await self.live_on(LEASE_MS)
         return self
@@ -72,9 +76,18 @@ class Hall:
             lost |= (await self.lanes.beat(tags, lease_ms=LEASE_MS)).lost
         return lost
 
-    async def put(self, *entries: LaneEntry, depth_cap: int = 0) -> list[str]:
+    async def cap(self, default: int, **caps: int) -> None:
+        """How many jobs of a tenant run at once."""
+        tenants = {name: TenantLimits(concurrency=cap) for name, cap in caps.items()}
+        await self.limit(TenantLimits(concurrency=default), **tenants)
+
+    async def limit(self, default: TenantLimits, **tenants: TenantLimits) -> None:
+        """What tenants may do."""
+        await self.lanes.set_limits(Limits(default, tenants))
+
+    async def put(self, *entries: LaneEntry) -> list[str]:
         """The outcomes."""
-        replies = await self.lanes.put(entries, ttl_s=TTL_S, depth_cap=depth_cap)
+        replies = await self.lanes.put(entries, ttl_s=TTL_S)
         return [reply.outcome for reply in replies]
 
     async def take(self, n: int = 1, *, op_id: str | None = None) -> list[Delivery]:
@@ -87,9 +100,11 @@ class Hall:
         """The job ids of one take."""
         return [delivery.job_id for delivery in await self.take(n)]
 
-    async def finish(self, *deliveries: Delivery, result: bytes | None = b"done") -> list[bool]:
+    async def finish(
+        self, *deliveries: Delivery, result: bytes | None = b"done", used: tuple[int, int] | None = None
+    ) -> list[bool]:
         """End these deliveries."""
-        return await self.lanes.finish([ended(delivery, result) for delivery in deliveries])
+        return await self.lanes.finish([ended(delivery, result, used=used) for delivery in deliveries])
 
     async def sweep(self, *, delivery_cap: int = 5) -> tuple[int, int, bool]:
         """Jobs returned, jobs given up, and whether the sweep was held off."""
@@ -111,6 +126,12 @@ class Hall:
         return None if found is None else bytes(found)
 
 
-def ended(delivery: Delivery, result: bytes | None = b"done", *, reply_to: str | None = None) -> Finished:
+def ended(
+    delivery: Delivery,
+    result: bytes | None = b"done",
+    *,
+    reply_to: str | None = None,
+    used: tuple[int, int] | None = None,
+) -> Finished:
     """The end of this delivery."""
-    return Finished(delivery.tag, result, TTL_S, reply_to)
+    return Finished(delivery.tag, result, TTL_S, reply_to, used=used)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 import redis.asyncio
 
-from producer_sdk.lanes import Lanes
+from producer_sdk.lanes import Lanes, Limits, TenantLimits
 from tests.producer_sdk.lanes.hall import LEASE_MS, START_MS, TTL_S, Hall, ended, job
 from tests.servers import Valkey
 
@@ -79,7 +79,7 @@ async def test_interleaving_03_every_script_that_is_repeated_counts_once(
 ) -> None:
     hall = await Hall(client, namespace).open()
     hall.lanes = Lanes(client, namespace=namespace, clock="override", crossing=RepliesLost())
-    await hall.lanes.set_caps({}, default=10)
+    await hall.cap(10)
     assert await hall.put(job("a"), job("b"), job("c"), job("d")) == ["accepted"] * 4
     a, b, c = await hall.take(3)
     assert (await hall.lanes.depths())[1].virtual_time == 300
@@ -99,7 +99,7 @@ async def test_interleaving_06_after_the_broker_was_away_no_live_workers_job_is_
 ) -> None:
     lanes = Lanes(own_client)
     await lanes.put([job("w1"), job("w2")], ttl_s=TTL_S)
-    await lanes.set_caps({}, default=2)
+    await lanes.set_limits(Limits(TenantLimits(concurrency=2), {}))
     first, second = (await lanes.take(2, worker="w", lease_ms=LEASE_MS, op_id="op")).deliveries
     await lanes.beat([first.tag, second.tag], lease_ms=LEASE_MS)
     await own_client.hset(lanes.keys.root + "state", "hold", 0)  # the first lease has passed
@@ -170,7 +170,7 @@ async def test_interleaving_08_a_retry_is_one_move_so_there_is_never_no_job_and_
 
 
 async def test_interleaving_23_a_worker_with_1000_jobs_dies_and_each_counts_one_delivery(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1000)
+    await hall.cap(1000)
     await hall.put(*(job(f"j{number}") for number in range(1000)))
     for _ in range(4):
         await hall.take(250)
@@ -222,13 +222,13 @@ async def test_interleaving_26_a_pending_job_that_expires_is_handed_out_to_be_en
 
 
 async def test_interleaving_27_a_job_that_waits_for_a_provider_leaves_its_slot_to_others(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(job("waits", "a"), job("other", "a"), job("b", "b"))
     held = {one.job_id: one for one in await hall.take(2)}
     await hall.lanes.hand_back(held["waits"].tag, delay_ms=5000)
     assert await hall.names(2) == ["other"]
     await hall.at(hall.now_ms + 5000)
-    await hall.lanes.set_caps({}, default=2)
+    await hall.cap(2)
     assert [(one.job_id, one.deliveries) for one in await hall.take(2)] == [("waits", 1)]
 
 
@@ -267,7 +267,7 @@ async def test_a_server_without_memory_refuses_a_script_as_a_whole(own_hall: Hal
         lambda: lanes.cancel("pending"),
         lambda: lanes.cancel("delayed"),
         own_hall.sweep,
-        lambda: lanes.set_caps({}, default=1),
+        lambda: own_hall.cap(1),
     ):
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             await call()

@@ -25,7 +25,7 @@ async def heard(pubsub: PubSub, count: int) -> list[tuple[bytes, bytes]]:
 
 
 async def test_finish_writes_the_result_tells_who_waits_and_frees_the_slot(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(job("a"), job("b"))
     [held] = await hall.take(2)
     keys = hall.lanes.keys
@@ -78,7 +78,7 @@ async def test_a_job_handed_back_comes_first_again_uncounted_and_uncharged(hall:
 
 
 async def test_a_job_handed_back_with_a_delay_waits_without_a_slot(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(job("a"), job("b"))
     [held] = await hall.take(2)
     await hall.lanes.hand_back(held.tag, delay_ms=5000)
@@ -90,7 +90,7 @@ async def test_a_job_handed_back_with_a_delay_waits_without_a_slot(hall: Hall) -
 
 
 async def test_a_moved_job_goes_to_the_end_with_its_new_message(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(job("a"), job("b"))
     [held] = await hall.take()
     assert await hall.lanes.move(held.tag, job("a", body="second try")) is True

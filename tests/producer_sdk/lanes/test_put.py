@@ -8,7 +8,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from producer_sdk.lanes import Lanes, LanesBlocking, PutReply
+from producer_sdk.lanes import Lanes, LanesBlocking, PutReply, TenantLimits
 from tests.producer_sdk.lanes.hall import TTL_S, Hall, job
 
 
@@ -55,7 +55,8 @@ async def test_a_tenants_queue_is_full_at_its_depth_cap_and_no_one_elses(hall: H
         job("d"),
         job("e", "zenith"),
     ]
-    replies = await hall.lanes.put(entries, ttl_s=TTL_S, depth_cap=3)
+    await hall.limit(TenantLimits(concurrency=100, max_pending=3))
+    replies = await hall.lanes.put(entries, ttl_s=TTL_S)
     assert [reply.outcome for reply in replies] == [
         "accepted",
         "accepted",
@@ -63,15 +64,15 @@ async def test_a_tenants_queue_is_full_at_its_depth_cap_and_no_one_elses(hall: H
         "queue_full",
         "accepted",
     ]
-    assert replies[3] == PutReply("d", "queue_full", 3)
+    assert replies[3] == PutReply("d", "queue_full", 3, 3)
     await hall.take()
-    assert await hall.put(job("d"), depth_cap=3) == ["accepted"]
+    assert await hall.put(job("d")) == ["accepted"]
 
 
 async def test_more_jobs_than_one_script_takes_are_put_in_order(hall: Hall) -> None:
     names = [f"j{number:03}" for number in range(200)]
     assert set(await hall.put(*(job(name) for name in names))) == {"accepted"}
-    await hall.lanes.set_caps({}, default=500)
+    await hall.cap(500)
     assert await hall.names(200) == names
 
 

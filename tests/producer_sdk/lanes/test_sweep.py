@@ -47,7 +47,7 @@ async def test_a_lease_that_has_ended_but_was_not_swept_is_still_the_workers(hal
 
 async def test_a_job_lost_five_times_is_given_up_listed_and_ended(hall: Hall) -> None:
     await hall.put(job("poison"), job("next"))
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     for count in range(1, 6):
         [held] = await hall.take()
         assert (held.job_id, held.deliveries) == ("poison", count)
@@ -115,7 +115,7 @@ async def test_a_job_past_its_deadline_is_not_handed_out_even_before_a_sweep(hal
 
 
 async def test_an_ending_takes_no_slot(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(job("a"), job("b"), job("c"))
     await hall.lanes.cancel("b")
     await hall.lanes.cancel("c")
@@ -134,7 +134,7 @@ async def test_an_ending_whose_worker_dies_or_gives_it_back_comes_again(hall: Ha
 
 
 async def test_a_sweep_takes_at_most_100_and_the_next_one_the_rest(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1000)
+    await hall.cap(1000)
     await hall.put(*(job(f"j{number}") for number in range(150)))
     await hall.take(150)
     assert await hall.lose() == (100, 0, False)
@@ -142,7 +142,7 @@ async def test_a_sweep_takes_at_most_100_and_the_next_one_the_rest(hall: Hall) -
 
 
 async def test_a_slot_without_an_unacked_entry_is_freed(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(job("a"), job("b"))
     await hall.take()
     await hall.client.delete(hall.lanes.keys.root + "job:a")

@@ -35,7 +35,7 @@ async def test_tenants_with_equal_jobs_take_turns(hall: Hall) -> None:
 async def test_a_tenant_with_jobs_of_thrice_the_cost_gets_a_third_of_the_turns(hall: Hall) -> None:
     for number in range(200):
         await hall.put(job(f"a{number}", "acme", cost=300), job(f"z{number}", "zenith", cost=100))
-    await hall.lanes.set_caps({}, default=1000)
+    await hall.cap(1000)
     served = Counter(delivery.tenant for delivery in await hall.take(100))
     assert served == {"acme": 25, "zenith": 75}
 
@@ -49,7 +49,7 @@ async def test_a_quiet_tenant_is_served_next_though_another_has_5000_pending(hal
 
 async def test_a_quiet_tenant_gets_its_share_while_another_floods(hall: Hall) -> None:
     await hall.put(*(job(f"n{number}", "noisy") for number in range(2000)))
-    await hall.lanes.set_caps({}, default=1000)
+    await hall.cap(1000)
     await hall.take(50)
     await hall.put(*(job(f"q{number}", "quiet") for number in range(100)))
     served = Counter(delivery.tenant for delivery in await hall.take(100))
@@ -82,7 +82,7 @@ async def test_a_refund_saves_up_no_credit(hall: Hall) -> None:
     _acmes, held = await hall.take(2)
     await hall.take(4)
     await hall.put(*(job(f"z{number}", "zenith", priority=9) for number in range(1, 10)))
-    assert await hall.lanes.hand_back(held.tag)
+    assert await hall.lanes.hand_back(held.tag, delay_ms=10**6)
     assert Counter(delivery.tenant for delivery in await hall.take(8)) == {"acme": 4, "zenith": 4}
 
 
@@ -96,6 +96,7 @@ async def test_idle_tenants_leave_nothing_behind(hall: Hall) -> None:
     keys = hall.lanes.keys
     left = {key.decode() async for key in hall.client.scan_iter(keys.root + "*")}
     records = {key for key in left if key.startswith((keys.root + "job:", keys.root + "take:"))}
+    left -= {key for key in left if key.startswith(keys.root + "limits:")}
     assert left - records == {keys.root + name for name in ("state", "clock", "run")}
     assert all([await hall.client.ttl(key) > 0 for key in records])
 
@@ -115,7 +116,7 @@ async def test_one_lane_uses_what_the_other_leaves(hall: Hall, lane: str) -> Non
 
 
 async def test_a_tenant_never_runs_more_jobs_than_its_cap_over_both_lanes(hall: Hall) -> None:
-    await hall.lanes.set_caps({"acme": 3}, default=1)
+    await hall.cap(1, acme=3)
     for number in range(5):
         await hall.put(job(f"i{number}"), job(f"b{number}", lane="batch"), job(f"z{number}", "zenith"))
     held = await hall.take(20)
@@ -126,7 +127,7 @@ async def test_a_tenant_never_runs_more_jobs_than_its_cap_over_both_lanes(hall: 
 
 
 async def test_a_tenant_at_its_cap_is_in_no_ready_set(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(job("a"), job("b"), job("c", lane="batch"))
     [held] = await hall.take()
     ready = [f"{hall.lanes.keys.root}ready:{lane}" for lane in ("interactive", "batch")]
@@ -136,18 +137,18 @@ async def test_a_tenant_at_its_cap_is_in_no_ready_set(hall: Hall) -> None:
 
 
 async def test_a_higher_cap_counts_at_once_and_a_lower_one_for_the_next_take(hall: Hall) -> None:
-    await hall.lanes.set_caps({}, default=1)
+    await hall.cap(1)
     await hall.put(*(job(f"j{number}") for number in range(9)))
     await hall.take(9)
-    await hall.lanes.set_caps({"acme": 4}, default=1)
+    await hall.cap(1, acme=4)
     assert len(await hall.take(9)) == 3
-    await hall.lanes.set_caps({"acme": 5}, default=1)
-    await hall.lanes.set_caps({"acme": 4}, default=1)
+    await hall.cap(1, acme=5)
+    await hall.cap(1, acme=4)
     assert await hall.take(9) == []
 
 
 async def test_without_caps_a_tenant_runs_one_job_at_a_time(hall: Hall) -> None:
-    await hall.client.hdel(hall.lanes.keys.root + "state", "default_cap")
+    await hall.client.hdel(hall.lanes.keys.root + "state", "limits")
     lanes = type(hall.lanes)(hall.client, namespace=hall.lanes.keys.namespace, clock="override")
     await hall.put(job("a"), job("b"))
     reply = await lanes.take(2, worker="w", lease_ms=LEASE_MS, op_id="x")
@@ -184,19 +185,27 @@ async def test_one_tenants_thousand_due_jobs_hold_up_no_other_tenants(hall: Hall
     assert "q" in await hall.names(4)
 
 
-async def test_a_lane_with_unknown_and_damaged_jobs_still_gives_the_others(hall: Hall) -> None:
+async def test_a_lane_with_unknown_and_damaged_jobs_still_gives_the_others_and_lists_them(hall: Hall) -> None:
     root = hall.lanes.keys.root
-    await hall.put(job("a"), job("gone"), job("no-message"), job("b"))
-    await hall.client.delete(root + "job:gone", root + "message:no-message")
-    await hall.client.zadd(root + "queue:interactive:acme", {"never-put": 0})
+    await hall.put(job("no-message"))
+    [held] = await hall.take()
+    await hall.lanes.hand_back(held.tag)
+    await hall.put(job("a"), job("gone"), job("odd"), job("short"), job("b"))
+    await hall.client.delete(root + "message:gone", root + "message:no-message")
+    await hall.client.set(root + "message:odd", b"p\x00\x09\xc1not packed")
+    await hall.client.set(root + "message:short", b"p")
+    await hall.client.zadd(root + "queue:interactive::acme", {"never-put": 0})
     await hall.client.zadd(root + "closing", {"never-put": 0})
     await hall.client.zadd(root + "ready:interactive", {"no-jobs": 0})
     held = await hall.take(10)
     assert [(delivery.job_id, delivery.message) for delivery in held] == [
-        ("a", b"a\n"),
         ("no-message", b""),
+        ("a", b"a\n"),
         ("b", b"b\n"),
     ]
+    dead = await hall.lanes.dead()
+    assert {job.job_id for job in dead} == {"never-put", "gone", "odd", "short"}
+    assert {job.reason for job in dead} == {"its record is missing or damaged"}
     assert await hall.client.exists(root + "ready:interactive") == 0
 
 
@@ -230,7 +239,7 @@ async def test_a_take_of_none_gives_none(hall: Hall, n: int) -> None:
     ["a:b", "a", "interactive:a", "{x}", "}{", "", " ", "a\nb", "\x00", "ü", "*", "default_cap", "b" * 500],
 )
 async def test_no_tenants_name_reaches_anothers_keys(hall: Hall, tenant: str) -> None:
-    await hall.lanes.set_caps({tenant: 1, "interactive": 7}, default=7)
+    await hall.cap(7, **{tenant: 1, "interactive": 7})
     await hall.put(job("own", tenant), job("own2", tenant), *(job(f"o{n}", "a:b:c") for n in range(2)))
     held = await hall.take(10)
     assert sorted(delivery.job_id for delivery in held) == ["o0", "o1", "own"]

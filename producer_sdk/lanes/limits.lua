@@ -1,0 +1,80 @@
+-- Prelude: what a tenant may do, and how much of it is left now.
+-- Two token buckets a scope, requests and tokens, one for the whole fleet. A bucket refills evenly, holds at most
+-- burst_s seconds' worth (one job at least), and may be overdrawn: by a job dearer than it holds, which goes when
+-- the bucket is full, and by corrections after a call. So in any minute at most the limit, the burst, and what one
+-- job took beyond the burst are let go; over a longer time, the limit.
+
+local NOW = read_clock()
+local KINDS = { 'requests', 'tokens' }
+local NOTHING_SET = { slots = 1, tasks = {} } -- fail closed: one job at a time
+local known_limits = {}
+
+local function limits_of(tenant)
+  if not known_limits[tenant] then
+    local version = redis.call('HGET', STATE, 'limits')
+    local found = version and redis.call('HMGET', LIMITS .. version, 'of:' .. tenant, 'default') or {}
+    local text = found[1] or found[2]
+    known_limits[tenant] = text and cjson.decode(text) or NOTHING_SET
+  end
+  return known_limits[tenant]
+end
+
+-- Jobs of a task with limits of its own wait apart from the tenant's others (flow ''), and hold none of them up.
+local function flow_of(tenant, task)
+  return limits_of(tenant).tasks[task] and task or ''
+end
+
+local function limits_in(flow, tenant)
+  return flow == '' and limits_of(tenant) or limits_of(tenant).tasks[flow] or {}
+end
+
+local function has_slot(flow, tenant)
+  local slots = limits_in(flow, tenant).slots
+  return not slots or redis.call('SCARD', HELD .. flow .. ':' .. tenant) < slots
+end
+
+local function burst_of(limits, kind)
+  return math.max(1, limits[kind] * limits.burst_s / 60)
+end
+
+-- What is left of each limited kind, refilled up to now. A clock that went back refills nothing.
+local function left_in(flow, tenant, limits)
+  local kept = redis.call('HMGET', BUCKET .. flow .. ':' .. tenant, 'at', unpack(KINDS))
+  local passed_ms, left = math.max(0, NOW - (tonumber(kept[1]) or NOW)), {}
+  for i, kind in ipairs(KINDS) do
+    if limits[kind] then
+      local burst = burst_of(limits, kind)
+      left[kind] = math.min(burst, (tonumber(kept[i + 1]) or burst) + passed_ms * limits[kind] / 60000)
+    end
+  end
+  return left
+end
+
+-- Milliseconds until a job of so many tokens may go (0: now), and which limit says so.
+local function wait_in(flow, tenant, tokens)
+  local limits, longest, by = limits_in(flow, tenant), 0, ''
+  if not (limits.requests or limits.tokens) then return 0, by end
+  local left = left_in(flow, tenant, limits)
+  for kind, need in pairs({ requests = 1, tokens = tokens }) do
+    if left[kind] then
+      local lacking = math.min(need, burst_of(limits, kind)) - left[kind]
+      local wait = math.ceil(lacking * 60000 / limits[kind] - 1e-6)
+      if wait > longest then longest, by = wait, kind .. '_per_min' .. (flow ~= '' and ' of ' .. flow or '') end
+    end
+  end
+  return longest, by
+end
+
+-- Takes from a scope's buckets, or gives back. A bucket that nobody touches until it is full again is forgotten.
+local function draw(flow, tenant, drawn)
+  local limits, full_ms = limits_in(flow, tenant), 0
+  if not (limits.requests or limits.tokens) then return end
+  local key, left = BUCKET .. flow .. ':' .. tenant, left_in(flow, tenant, limits)
+  for kind, level in pairs(left) do
+    local burst = burst_of(limits, kind)
+    level = math.min(burst, level - (drawn[kind] or 0))
+    redis.call('HSET', key, 'at', NOW, kind, level)
+    full_ms = math.max(full_ms, (burst - level) * 60000 / limits[kind])
+  end
+  redis.call('PEXPIRE', key, math.ceil(full_ms) + 1000)
+end

@@ -1,0 +1,50 @@
+-- Prelude: a job's moves between a worker's hands, waiting, closing and its end.
+
+-- Out of a worker's hands: its slot is free. Its flow's slot may be what a throttled tenant waited for.
+local function release(job, verb)
+  redis.call('HSET', JOB .. job.id, 'last', verb .. ':' .. job.tag)
+  redis.call('ZREM', UNACKED, job.id)
+  redis.call('SREM', HELD .. ':' .. job.tenant, job.id)
+  if job.flow then
+    redis.call('SREM', HELD .. job.flow .. ':' .. job.tenant, job.id)
+    redis.call('ZREM', THROTTLED, job.tenant)
+  end
+  redis.call('HDEL', JOB .. job.id, 'tag', 'worker', 'flow')
+end
+
+-- The estimates that it was charged with, corrected: nil where nothing is known.
+local function settle(job, cost, tokens)
+  if cost then correct(job.lane, job.tenant, cost - job.cost) end
+  if not tokens or tokens == job.tokens then return end
+  draw('', job.tenant, { tokens = tokens - job.tokens })
+  if job.flow then draw(job.flow, job.tenant, { tokens = tokens - job.tokens }) end
+  local rate, until_ms = limits_of(job.tenant).tokens, redis.call('ZSCORE', THROTTLED, job.tenant)
+  if rate and until_ms and tokens < job.tokens then
+    redis.call('ZINCRBY', THROTTLED, (tokens - job.tokens) * 60000 / rate, job.tenant)
+  end
+end
+
+-- It will not be called any more: a worker writes its end, ahead of the lanes and without a slot.
+local function close(job, stop, not_before)
+  unfold(job)
+  redis.call('HSET', JOB .. job.id, 'state', 'closing', 'stop', stop)
+  redis.call('ZADD', CLOSING, not_before or 0, job.id)
+  redis.call('PUBLISH', WAKE, 'wake')
+end
+
+-- Waiting, in the place where it belongs.
+local function wait_again(job, due)
+  if job.stop then close(job, job.stop, due > NOW and due or 0)
+  elseif job.cancel then close(job, 'cancelled')
+  elseif due > NOW then delay(job, due)
+  else enqueue(job) end
+  place(job.tenant)
+end
+
+-- Onto the list of what was given up, with all that a replay needs.
+local function bury(id, tenant, deliveries, reason)
+  redis.call('ZADD', DEAD, NOW, id)
+  redis.call('HSET', DEAD_OF .. id, 'tenant', tenant, 'deliveries', deliveries, 'reason', reason, 'message',
+    message_of(id))
+  redis.call('EXPIRE', DEAD_OF .. id, KEEP_DEAD_S)
+end

@@ -1,0 +1,35 @@
+-- Prelude: a pending job begins to run, or leaves the queue that it cannot begin from.
+
+-- Into its tenant's slots, charged: its virtual time, and the buckets. The caller marks it held and dequeues it.
+local function start(job, flow, at)
+  local has_come_back = job.spot < 0
+  unfold(job)
+  redis.call('HSET', JOB .. job.id, 'state', 'running', 'spot', has_come_back and job.spot + BACK or job.spot)
+  redis.call('SADD', HELD .. ':' .. job.tenant, job.id)
+  if not has_come_back then redis.call('HSET', ORDER .. job.lane .. ':' .. job.tenant, 'passed', job.spot) end
+  draw('', job.tenant, { requests = 1, tokens = job.tokens })
+  if flow ~= '' then
+    redis.call('HSET', JOB .. job.id, 'flow', flow)
+    redis.call('SADD', HELD .. flow .. ':' .. job.tenant, job.id)
+    draw(flow, job.tenant, { requests = 1, tokens = job.tokens })
+  end
+  advance(job.lane, at)
+  redis.call('ZADD', READY .. job.lane, at + job.cost / (limits_of(job.tenant).weight or 1), job.tenant)
+  -- at its cap it waits in neither lane
+  if not has_slot('', job.tenant) then
+    for _, lane in ipairs(LANES) do leave(lane, job.tenant) end
+  end
+end
+
+-- An entry at the head that cannot be served: it goes to the flow where it belongs since its limits have changed, or,
+-- where nothing is known of it any more, to the dead letters. Returns false: nothing was handed out.
+local function set_right(lane, tenant, found)
+  local job = found.job
+  if job and job.state == 'pending' then
+    local flow = flow_of(tenant, job.task)
+    redis.call('ZADD', queue_of(lane, flow, tenant), found.spot, job.id)
+    if flow ~= '' then redis.call('SADD', FLOWS .. lane .. ':' .. tenant, flow) end
+  elseif not job then bury(found.odd, tenant, 0, 'its record is missing or damaged') end
+  dequeue(lane, found.flow, tenant, found.odd)
+  return false
+end
