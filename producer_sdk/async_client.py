@@ -12,6 +12,7 @@ from producer_sdk.batch import JobFields, Messages
 from producer_sdk.contract import Crossing, Job, JobResult
 from producer_sdk.errors import BrokerUnavailable, JobRejected, SubmitInterrupted
 from producer_sdk.handle import WAIT_S, AsyncJobHandle, remembered, sorted_out
+from producer_sdk.lanes import DeadJob
 from producer_sdk.link import Cancelled, JobState, Link, as_id
 from producer_sdk.settings import FleetSettings
 
@@ -101,6 +102,25 @@ class AsyncFleet:
     async def cancel(self, job_id: uuid.UUID | str) -> Cancelled:
         """End a job; answers where it was ("finished": too late). Raises UnknownJob."""
         return await self._link.cancel(as_id(job_id))
+
+    async def dead_letters(self, *, limit: int = 100, tenant: str | None = None) -> list[DeadJob]:
+        """The jobs that the lanes gave up, the newest first; of one tenant where it is named."""
+        return await self._link.dead_letters(limit=limit, tenant=tenant)
+
+    async def dead_message(self, job_id: uuid.UUID | str) -> bytes:
+        """A dead letter's message as it came (docs/wire.md). Raises UnknownJob."""
+        return await self._link.dead_message(as_id(job_id))
+
+    async def replay(self, job_id: uuid.UUID | str) -> AsyncJobHandle:
+        """Run a dead letter once more, as a job of its own: the handle's. Raises UnknownJob, JobRejected."""
+        receipt = await self._link.replay(as_id(job_id))
+        if receipt.refused:
+            raise JobRejected(receipt.refused)
+        return AsyncJobHandle(receipt, self._link)
+
+    async def discard(self, job_ids: Iterable[uuid.UUID | str]) -> int:
+        """Take dead letters off their list; how many were on it."""
+        return await self._link.discard([as_id(job_id) for job_id in job_ids])
 
     async def close(self) -> None:
         """Close every connection. Jobs go on without us."""

@@ -13,6 +13,7 @@ from producer_sdk.batch import JobFields, Messages, Receipt
 from producer_sdk.contract import Crossing, Job, JobResult
 from producer_sdk.errors import BrokerUnavailable, FleetError, JobRejected, SubmitInterrupted
 from producer_sdk.handle import WAIT_S, JobHandle, remembered, sorted_out
+from producer_sdk.lanes import DeadJob
 from producer_sdk.link import Cancelled, JobState, as_id
 from producer_sdk.loop_thread import LoopThread, finished
 from producer_sdk.settings import FleetSettings
@@ -114,6 +115,28 @@ class Fleet:
         """End a job; answers where it was ("finished": too late). Raises UnknownJob."""
         wanted = as_id(job_id)
         return self._thread.call(lambda link: link.cancel(wanted))
+
+    def dead_letters(self, *, limit: int = 100, tenant: str | None = None) -> list[DeadJob]:
+        """The jobs that the lanes gave up, the newest first; of one tenant where it is named."""
+        return self._thread.call(lambda link: link.dead_letters(limit=limit, tenant=tenant))
+
+    def dead_message(self, job_id: uuid.UUID | str) -> bytes:
+        """A dead letter's message as it came (docs/wire.md). Raises UnknownJob."""
+        wanted = as_id(job_id)
+        return self._thread.call(lambda link: link.dead_message(wanted))
+
+    def replay(self, job_id: uuid.UUID | str) -> JobHandle:
+        """Run a dead letter once more, as a job of its own: the handle's. Raises UnknownJob, JobRejected."""
+        wanted = as_id(job_id)
+        receipt = self._thread.call(lambda link: link.replay(wanted))
+        if receipt.refused:
+            raise JobRejected(receipt.refused)
+        return JobHandle(receipt, self._thread)
+
+    def discard(self, job_ids: Iterable[uuid.UUID | str]) -> int:
+        """Take dead letters off their list; how many were on it."""
+        wanted = [as_id(job_id) for job_id in job_ids]
+        return self._thread.call(lambda link: link.discard(wanted))
 
     def close(self) -> None:
         """Close every connection and end the thread. Jobs go on without us."""

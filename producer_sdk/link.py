@@ -7,14 +7,15 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Literal
 
 from producer_sdk.batch import Packer, Prepared, Receipt, receipt_of
 from producer_sdk.broker import ask, check_fsync, connect
-from producer_sdk.contract import Crossing, JobResult, JobStatus, Straight, uuid7
-from producer_sdk.contract.envelope import LaneEntry
+from producer_sdk.contract import Crossing, ErrorCode, JobError, JobResult, JobStatus, Straight, uuid7
+from producer_sdk.contract.envelope import BadMessage, LaneEntry, replay_of
 from producer_sdk.errors import FleetError, ResultTimeout, UnknownJob
-from producer_sdk.lanes import Lanes, PutReply
+from producer_sdk.lanes import DeadJob, Lanes, PutReply
 from producer_sdk.result_meta import read_meta, result_key
 from producer_sdk.settings import FleetSettings
 from producer_sdk.waiting import Replies
@@ -127,6 +128,33 @@ class Link:
             raise _unknown(job_id)
         return was
 
+    async def dead_letters(self, *, limit: int, tenant: str | None) -> list[DeadJob]:
+        """The jobs that the lanes gave up, the newest first."""
+        return await ask(lambda: self.lanes.dead(limit, tenant=tenant), self.settings)
+
+    async def dead_message(self, job_id: uuid.UUID) -> bytes:
+        """A dead letter's message as it came. Raises UnknownJob."""
+        message = await ask(lambda: self.lanes.dead_message(str(job_id)), self.settings)
+        if message is None:
+            raise UnknownJob(f"there is no dead letter {job_id}: `fairlane dead list` shows those there are")
+        return message
+
+    async def replay(self, job_id: uuid.UUID) -> Receipt:
+        """Put a dead letter into its lane once more, as a job of its own; off the list when it was accepted."""
+        try:
+            job = replay_of(await self.dead_message(job_id), now=datetime.now(UTC))
+        except BadMessage as error:
+            sentence = f"{error}: it cannot be replayed, take it off the list with `fairlane dead purge`"
+            return Receipt(job_id, "refused", JobError.of(ErrorCode.INVALID_JOB, sentence))
+        [receipt] = await self.put([self.packer.prepare(job)], wait_s=0.0)
+        if not receipt.refused:
+            await self.discard([job_id])
+        return receipt
+
+    async def discard(self, job_ids: Sequence[uuid.UUID]) -> int:
+        """Take dead letters off their list; how many were on it."""
+        return await ask(lambda: self.lanes.discard([str(job_id) for job_id in job_ids]), self.settings)
+
     async def close(self) -> None:
         """Close every connection; whoever still waits is told."""
         await self._replies.close()
@@ -145,7 +173,8 @@ def as_id(job_id: uuid.UUID | str) -> uuid.UUID:
 
 def _unknown(job_id: uuid.UUID) -> UnknownJob:
     return UnknownJob(
-        f"the fleet knows no job {job_id}: it was never submitted here, or its result has expired"
+        f"the fleet knows no job {job_id}: it was never submitted here, its result has expired, or the broker has lost "
+        'its memory, and with it what had not begun (an append-only file, and durability="fsync", keep that)'
     )
 
 

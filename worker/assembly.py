@@ -25,6 +25,7 @@ from worker.gathering import GatheringRedis
 from worker.job_run import ProceedJob
 from worker.ledger.ledger import Ledger
 from worker.ledger.step import JournalAttempt, RecordJob
+from worker.orphans import Orphans
 from worker.pipeline import attempt_pipeline, job_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import open_client
@@ -48,6 +49,7 @@ class Assembly:
     lanes: Lanes
     ledger: Ledger
     reaper: Reaper
+    orphans: Orphans
     pipeline: ProceedJob
     http: httpx.AsyncClient
 
@@ -136,4 +138,11 @@ async def assemble(
         ]
     )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)
-    return Assembly(settings, routing, connection, lanes, ledger, reaper, pipeline, http)
+    orphans = Orphans(
+        ledger=ledger,
+        lanes=lanes,
+        store=store,
+        lease_s=settings.lease_s,
+        result_ttl_s=settings.fleet.result_ttl_s,
+    )
+    return Assembly(settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http)

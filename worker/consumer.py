@@ -80,6 +80,7 @@ class LaneFeeder:
         self._acks = Acks(assembly, self._freed)
         self._woken = asyncio.Event()
         self._taking = True
+        self._orphans_due = 0.0
         self._failed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._putting: set[asyncio.Task[None]] = set()
@@ -234,7 +235,10 @@ class LaneFeeder:
     async def _sweep(self) -> None:
         settings = self.assembly.settings
         lease_ms = int(settings.lease_s * 1000)
-        await self.assembly.lanes.sweep(lease_ms=lease_ms, delivery_cap=settings.delivery_cap)
+        swept = await self.assembly.lanes.sweep(lease_ms=lease_ms, delivery_cap=settings.delivery_cap)
+        if not swept.held_off and time.monotonic() > self._orphans_due:
+            self._orphans_due = time.monotonic() + settings.lease_s
+            await self.assembly.orphans.tick()
 
     async def _lose(self, held: HeldDelivery) -> None:
         """Close the call; if the server has forgotten the job (it was flushed, or rolled back), put it back."""

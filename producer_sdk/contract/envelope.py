@@ -14,11 +14,13 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any
 
 import pydantic_core
 from pydantic import Field, JsonValue, ValidationError
 
+from producer_sdk.contract.ids import replay_id
 from producer_sdk.contract.job import Frozen, Job, Lane
 from producer_sdk.contract.sentences import explain
 
@@ -255,6 +257,19 @@ def job_in(body: bytes) -> Job:
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise BadMessage('the body is not [args, {"job": {…}}, embed] in JSON: see docs/wire.md') from error
     return check_job(fields)
+
+
+def replay_of(message: bytes, *, now: datetime) -> Job:
+    """The job of a dead letter, once more, under an id of its own and alone: its canvas went on without it.
+
+    Raises BadMessage where the message cannot be read.
+    """
+    job = read_job(unpack(message))
+    metadata = {**job.metadata, "replay_of": str(job.job_id)}
+    changes: dict[str, Any] = {"job_id": replay_id(job.job_id), "idempotency_key": None, "metadata": metadata}
+    if job.deadline and job.deadline <= now:
+        changes["deadline"] = None
+    return job.model_copy(update=changes)
 
 
 def check_job(fields: Any) -> Job:

@@ -24,6 +24,11 @@ def created_at(identity: uuid.UUID) -> datetime:
     return datetime.fromtimestamp((identity.int >> 80) / 1000, UTC)
 
 
+def replay_id(job_id: uuid.UUID) -> uuid.UUID:
+    """The one job that replays this one: a replay that is repeated is the same job."""
+    return uuid.uuid5(job_id, "replay")
+
+
 def job_id_for_key(tenant: str, idempotency_key: str) -> uuid.UUID:
     """The job that this tenant means by this key: the same key is the same job, for ever."""
     return uuid.uuid5(_NAMESPACE, f"{len(tenant)}:{tenant}:{idempotency_key}")

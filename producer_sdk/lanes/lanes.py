@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, cast
@@ -66,7 +66,6 @@ class Lanes:
         self._scripts = scripts.load_scripts(clock)
         self._limits: Limits | None = None
         self._has_agreed = False
-        self._turns = itertools.count()
 
     async def put(
         self,
@@ -99,11 +98,12 @@ class Lanes:
     async def take(self, n: int, *, worker: str, lease_ms: int, op_id: str) -> TakeReply:
         """Up to `n` jobs (at most 256), each held by its tag until the lease ends. `op_id` is new for each take.
 
-        The same `op_id` again gets the same tags, those still live. Shards are asked in turn until `n` are given.
+        The same `op_id` again gets the same tags, those still live. Shards are asked one after the other until `n` are
+        given, from one that the operation's id decides: the same one when it is repeated.
         """
         if ":" in op_id:
             raise ValueError("op_id: a tag is <job id>:<op_id>, so it must not contain a colon")
-        n, first = min(max(n, 0), MOST_TAKEN), next(self._turns)
+        n, first = min(max(n, 0), MOST_TAKEN), zlib.crc32(op_id.encode())
         found: list[TakeReply] = []
         for turn in range(self.shards.count):
             keys = self.shards.all[(first + turn) % self.shards.count]

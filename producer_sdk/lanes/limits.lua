@@ -1,8 +1,7 @@
 -- Prelude: what a tenant may do, and how much of it is left now.
--- Two token buckets a scope, requests and tokens, one for the whole fleet. A bucket refills evenly, holds at most
--- burst_s seconds' worth (one job at least), and may be overdrawn: by a job dearer than it holds, which goes when
--- the bucket is full, and by corrections after a call. So in any minute at most the limit, the burst, and what one
--- job took beyond the burst are let go; over a longer time, the limit.
+-- Two token buckets a scope, requests and tokens. A bucket refills evenly, holds at most burst_s seconds' worth (one job
+-- at least), and may be overdrawn: by a job dearer than that, which goes when it is full, and by corrections after a
+-- call. So any minute lets go at most the limit, the burst and what one job took beyond it; a longer time, the limit.
 
 local NOW = read_clock()
 local KINDS = { 'requests', 'tokens' }
@@ -37,14 +36,15 @@ local function burst_of(limits, kind)
   return math.max(1, limits[kind] * limits.burst_s / 60)
 end
 
--- What is left of each limited kind, refilled up to now. A clock that went back refills nothing.
+-- What is left of each limited kind, refilled up to now; after a clock that went back, from when it did.
 local function left_in(flow, tenant, limits)
   local kept = redis.call('HMGET', BUCKET .. flow .. ':' .. tenant, 'at', unpack(KINDS))
-  local passed_ms, left = math.max(0, NOW - (tonumber(kept[1]) or NOW)), {}
+  local at, left = tonumber(kept[1]) or NOW, {}
+  if at > NOW then at = tonumber(redis.call('HGET', STATE, 'set_back') or NOW) end
   for i, kind in ipairs(KINDS) do
     if limits[kind] then
       local burst = burst_of(limits, kind)
-      left[kind] = math.min(burst, (tonumber(kept[i + 1]) or burst) + passed_ms * limits[kind] / 60000)
+      left[kind] = math.min(burst, (tonumber(kept[i + 1]) or burst) + math.max(0, NOW - at) * limits[kind] / 60000)
     end
   end
   return left

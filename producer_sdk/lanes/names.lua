@@ -3,7 +3,7 @@
 -- A scope is a tenant, ":<tenant>", or one task of a tenant that has limits of its own, "<task>:<tenant>".
 
 local ROOT = KEYS[1]
-local STATE = ROOT .. 'state' -- hash: limits, shards, turn, was_end, V:<lane>; the clock: tick, run, hold
+local STATE = ROOT .. 'state' -- hash: limits, shards, turn, was_end, V:<lane>; tick, run, hold, set_back
 local LIMITS = ROOT .. 'limits:' -- hash by version: 'of:<tenant>' and 'default' -> what a tenant may do, as JSON
 local PAUSED = ROOT .. 'paused' -- hash: tenant -> "<until_ms, or 0> <reason>"
 local TENANTS = ROOT .. 'tenants' -- zset: tenants with work -> when the sweep last looked at them

@@ -10,6 +10,11 @@ local function tick(lease, run)
   if not last or is_other_run or math.abs(NOW - last) > lease / 2 then
     hold = NOW + lease
     redis.call('HSET', STATE, 'hold', hold)
+    if last and NOW < tonumber(last) then
+      redis.call('HSET', STATE, 'set_back', NOW)
+      -- when to look again was said by a clock that was ahead: look again at all of them
+      redis.call('ZUNIONSTORE', THROTTLED, 1, THROTTLED, 'WEIGHTS', 0)
+    end
   end
   redis.call('HSET', STATE, 'tick', NOW)
   if is_other_run then redis.call('HSET', STATE, 'run', run) end

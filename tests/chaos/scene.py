@@ -31,7 +31,15 @@ TTL_S = 3600
 
 async def until(condition: Callable[[], Any], *, within_s: float = 20.0, what: str = "the condition") -> Any:
     """Poll until `condition()`, or what it awaits, is truthy and return it; fail after `within_s`."""
-    end = time.monotonic() + within_s
+    value = await found_within(within_s, condition)
+    if not value:
+        raise AssertionError(f"{what} did not come true within {within_s:g} s")
+    return value
+
+
+async def found_within(seconds: float, condition: Callable[[], Any]) -> Any:
+    """The same, except that after `seconds` it is None."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
         if asyncio.iscoroutine(value):
@@ -39,7 +47,7 @@ async def until(condition: Callable[[], Any], *, within_s: float = 20.0, what: s
         if value:
             return value
         await asyncio.sleep(0.05)
-    raise AssertionError(f"{what} did not come true within {within_s:g} s")
+    return None
 
 
 def settings_for(folder: Path, *, broker_url: str, namespace: str, **changes: Any) -> WorkerSettings:
@@ -157,11 +165,11 @@ class Scene:
     async def is_at_rest(self) -> bool:
         """Every job has its result, nothing is in flight, held or unconfirmed, and no call is open."""
         try:
-            keys = [self.lanes.keys.result(job_id) for job_id in self.accepted]
-            if keys and await self.redis.exists(*keys) < len(keys):
-                return False
             counts = await self.lanes.counts()
             if counts.pending or counts.delayed or counts.running or counts.closing:
+                return False
+            keys = [self.lanes.keys.result(job_id) for job_id in self.accepted]
+            if keys and await self.redis.exists(*keys) < len(keys):
                 return False
             if self.rows.unfinished() or await self.store.holds(grace_ms=0, limit=1):
                 return False

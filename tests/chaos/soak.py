@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -17,6 +17,8 @@ from producer_sdk import AsyncFleet
 from producer_sdk.contract import Job, Message, uuid7
 from producer_sdk.errors import BrokerUnavailable
 from tests.chaos.books import Evidence, violations
+from tests.chaos.held_takes import HeldTakes
+from tests.chaos.reply_proxy import ReplyProxies
 from tests.chaos.scene import Scene, until
 from tests.chaos.stage import RULES, SLOW
 from tests.servers import Valkey
@@ -33,6 +35,7 @@ SOAK_RULES = [
     *({"match": {"contains": f"[{ms} ms]"}, "latency_ms": ms} for ms in LATENCIES_MS),
 ]
 LEAST_SUCCEEDED = 0.95
+AT_A_TAKE = "worker killed with a take's reply on its way"
 
 
 class Worker(Protocol):
@@ -53,6 +56,7 @@ class Plan:
     seed: int
     jobs: int = 2000
     worker_kills: int = 30
+    held_reply_kills: int = 6  # between the server's running of a take and its reply
     broker_kills: int = 3
     worker_pauses: int = 3
     workers: int = 3
@@ -66,6 +70,8 @@ class Report:
     evidence: Evidence
     duration_s: float
     exit_codes: tuple[int | None, ...]  # of the workers that were asked to end
+    held_jobs: tuple[int, ...]  # in each take whose reply was on its way when its worker was killed
+    delivery_cap: int
 
     @property
     def violations(self) -> list[str]:
@@ -75,6 +81,8 @@ class Report:
             found.append(f"only {share:.1%} of the jobs succeeded")
         if len(self.evidence.accepted) != self.plan.jobs:
             found.append(f"{len(self.evidence.accepted)} of {self.plan.jobs} jobs were accepted")
+        if len(self.held_jobs) != self.plan.held_reply_kills:
+            found.append(f"only {len(self.held_jobs)} workers were killed between a take and its reply")
         if any(self.exit_codes):
             found.append(f"asked to end, the workers ended with {self.exit_codes}")
         return found
@@ -90,8 +98,10 @@ class Report:
             ("jobs accepted", f"{len(evidence.accepted):,}"),
             ("succeeded", f"{evidence.succeeded / max(1, len(evidence.accepted)):.2%}"),
             ("lost", str(len(evidence.lost))),
-            ("given up by the lanes after five lost deliveries", str(evidence.given_up)),
-            ("worker processes killed (SIGKILL)", str(plan.worker_kills)),
+            (f"given up by the lanes after {self.delivery_cap} lost deliveries", str(evidence.given_up)),
+            ("worker processes killed (SIGKILL)", str(plan.worker_kills + plan.held_reply_kills)),
+            ("of these, between a take and its reply", str(len(self.held_jobs))),
+            ("jobs that those takes had handed out", str(sum(self.held_jobs))),
             ("worker processes paused past their lease (SIGSTOP)", str(plan.worker_pauses)),
             ("broker killed (SIGKILL) and restarted", str(plan.broker_kills)),
             ("attempts that the provider billed", f"{len(evidence.billed):,}"),
@@ -123,7 +133,10 @@ class Soak:
         self._workers: dict[str, Worker] = {}
         self._paused: dict[str, Worker] = {}
         self._resuming: list[asyncio.Task[None]] = []
+        self._proxies = ReplyProxies(valkey.socket, scene.settings.home)
+        self._held_takes = HeldTakes(scene, self._proxies)
         self._started = 0
+        self._held_jobs: list[int] = []
         self._do = {
             "worker killed": self._kill_worker,
             "worker paused": self._pause_worker,
@@ -136,38 +149,53 @@ class Soak:
         strikes = self._strikes()
         chunks = _chunks([_job(self._dice, number) for number in range(self._plan.jobs)], len(strikes) + 1)
         await self._scene.behave(*SOAK_RULES)
-        try:
-            for _ in range(self._plan.workers):
-                self._start()
-            async with AsyncFleet(self._scene.settings.fleet) as fleet:
-                for number, strike in enumerate(strikes):
-                    goal = await self._scene.calls_made() + self._dice.randint(1, len(chunks[number]) // 2)
-                    await self._submit(fleet, chunks[number])
-                    await until(partial(self._has_made, goal), within_s=60, what="the next calls")
-                    await self._do[strike]()
-                    say(f"{number + 1}/{len(strikes)}: {strike}; {len(self._scene.accepted)} jobs accepted")
-                await self._submit(fleet, chunks[-1])
-            await asyncio.gather(*self._resuming)
-            await until(self._scene.is_at_rest, within_s=120, what="rest after the kills")
-            exit_codes = await self._end_warmly()
-        finally:
-            for task in self._resuming:
-                task.cancel()
-            for worker in (*self._workers.values(), *self._paused.values()):
-                worker.kill()
-        return Report(self._plan, await self._scene.evidence(), time.monotonic() - began, exit_codes)
+        with self._proxies:
+            try:
+                for _ in range(self._plan.workers):
+                    self._start()
+                async with AsyncFleet(self._scene.settings.fleet) as fleet:
+                    for number, strike in enumerate(strikes):
+                        await self._submit_and_strike(fleet, strike, chunks[number], spare=chunks[-1])
+                        accepted = len(self._scene.accepted)
+                        say(f"{number + 1}/{len(strikes)}: {strike}; {accepted} jobs accepted")
+                    await self._submit(fleet, chunks[-1])
+                await asyncio.gather(*self._resuming)
+                await until(self._scene.is_at_rest, within_s=120, what="rest after the kills")
+                exit_codes = await self._end_warmly()
+            finally:
+                for task in self._resuming:
+                    task.cancel()
+                for worker in (*self._workers.values(), *self._paused.values()):
+                    worker.kill()
+        evidence, duration_s = await self._scene.evidence(), time.monotonic() - began
+        cap = self._scene.settings.delivery_cap
+        return Report(self._plan, evidence, duration_s, exit_codes, tuple(self._held_jobs), cap)
+
+    async def _submit_and_strike(
+        self, fleet: AsyncFleet, strike: str, jobs: list[Job], *, spare: list[Job]
+    ) -> None:
+        """Strike after a random number of calls; for a held take some jobs are kept, so that it finds any."""
+        at_once = jobs[: len(jobs) // 2] if strike == AT_A_TAKE else jobs
+        goal = await self._scene.calls_made() + self._dice.randint(1, max(1, len(at_once) // 2))
+        await self._submit(fleet, at_once)
+        await until(partial(self._has_made, goal), within_s=60, what="the next calls")
+        if strike == AT_A_TAKE:
+            await self._kill_worker_at_a_take(partial(self._submit, fleet), jobs[len(at_once) :], spare=spare)
+        else:
+            await self._do[strike]()
 
     def _strikes(self) -> list[str]:
         plan = self._plan
         strikes = ["worker killed"] * plan.worker_kills + ["worker paused"] * plan.worker_pauses
-        strikes += ["broker killed"] * plan.broker_kills
+        strikes += ["broker killed"] * plan.broker_kills + [AT_A_TAKE] * plan.held_reply_kills
         self._dice.shuffle(strikes)
         return strikes
 
     def _start(self) -> None:
         self._started += 1
-        name = f"w{self._started}"
-        self._workers[name] = self._start_worker(replace(self._scene.settings, worker_name=name))
+        name, settings = f"w{self._started}", self._scene.settings
+        fleet = replace(settings.fleet, broker_url=self._proxies.open(name))
+        self._workers[name] = self._start_worker(replace(settings, worker_name=name, fleet=fleet))
 
     async def _submit(self, fleet: AsyncFleet, jobs: list[Job]) -> None:
         """Repeat until the fleet has answered: a job that was accepted before the answer was lost is a duplicate."""
@@ -187,10 +215,21 @@ class Soak:
 
     async def _kill_worker(self) -> None:
         """Kill one that has jobs in hand, and start another."""
-        name = await until(self._one_at_work, within_s=60, what="a worker at work")
+        await self._kill(await until(self._one_at_work, within_s=60, what="a worker at work"))
+
+    async def _kill_worker_at_a_take(
+        self, submit: Callable[[list[Job]], Awaitable[None]], jobs: list[Job], *, spare: list[Job]
+    ) -> None:
+        """Kill one whose take has run in the server, and which has not got the reply; start another."""
+        async with self._held_takes.one_of(self._workers, submit, jobs, spare=spare) as held:
+            await self._kill(held.worker)
+            self._held_jobs.append(len(held.jobs))
+
+    async def _kill(self, name: str) -> None:
         self._workers[name].kill()
         await until(lambda: self._workers[name].exit_code is not None, what="its end")
         del self._workers[name]
+        self._proxies.close(name)
         self._scene.in_flight_at_kills |= await self._in_flight_in(name)
         self._start()
 

@@ -113,6 +113,17 @@ async def set_limits(server: Valkey, namespace: str, limits: Limits) -> None:
         await Lanes(client, namespace=namespace).set_limits(limits)
 
 
+async def give_up_everything(server: Valkey, namespace: str) -> None:
+    """End whatever waits, and list it as dead."""
+    async with redis.asyncio.Redis.from_url(server.redis_url) as client:
+        lanes = Lanes(client, namespace=namespace)
+        await lanes.set_limits(WIDE)
+        reply = await lanes.take(64, worker="fake", lease_ms=30_000, op_id=uuid.uuid4().hex)
+        why = "it killed its workers"
+        ends = [(one.tag, ended(one, echo)) for one in reply.deliveries]
+        await lanes.finish([Finished(tag, result, ttl_s=60, reply_to=None, dead=why) for tag, result in ends])
+
+
 @contextmanager
 def working(
     server: Valkey, namespace: str, answer: Answer = echo, *, limits: Limits = WIDE

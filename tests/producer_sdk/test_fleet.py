@@ -23,7 +23,7 @@ from producer_sdk import (
     UnknownJob,
 )
 from producer_sdk.lanes import Limits, TenantLimits
-from tests.producer_sdk.fake_worker import FakeWorker, set_limits, working
+from tests.producer_sdk.fake_worker import FakeWorker, give_up_everything, set_limits, working
 from tests.servers import Valkey, wait_until
 
 ASK: dict[str, Any] = {"task": "classify", "tenant": "acme", "messages": "Where is my card?"}
@@ -230,3 +230,22 @@ def test_closing_wakes_those_who_wait(fleet_settings: FleetSettings) -> None:
     fleet.close()
     thread.join(10)
     assert [str(error) for error in caught] == ["this fleet was closed while it was waited for"]
+
+
+def test_a_dead_letter_is_replayed_as_a_job_of_its_own(
+    valkey: Valkey, namespace: str, fleet: Fleet, fleet_settings: FleetSettings
+) -> None:
+    job = fleet.submit(**ASK, idempotency_key="once", metadata={"order": "17"})
+    asyncio.run(give_up_everything(valkey, namespace))
+    assert job.result(timeout=10).status == "succeeded"
+    [letter] = fleet.dead_letters(tenant="acme")
+    assert (letter.job_id, letter.reason) == (str(job.job_id), "it killed its workers")
+    assert b"Where is my card?" in fleet.dead_message(letter.job_id)
+    with working(valkey, namespace):
+        again = fleet.replay(letter.job_id)
+        assert again.job_id != job.job_id
+        assert again.result(timeout=10).text == "echo: Where is my card?"
+    assert fleet.dead_letters() == []
+    with pytest.raises(UnknownJob, match="no dead letter"):
+        fleet.replay(letter.job_id)
+    assert fleet.discard([letter.job_id]) == 0

@@ -13,6 +13,7 @@ class Buckets:
 
     def __init__(self, limits: Mapping[str, TenantLimits]) -> None:
         self.limits = limits
+        self.set_back = 0  # when the clock went back, by the clock that it is now
         self.kept: dict[tuple[str, str], tuple[int, dict[str, float]]] = {}
 
     def of(self, flow: str, tenant: str) -> tuple[TenantLimits | TaskLimits, dict[str, tuple[int, float]]]:
@@ -27,7 +28,7 @@ class Buckets:
     def left(self, flow: str, tenant: str, now: int) -> dict[str, float]:
         """Refilled up to now."""
         at, levels = self.kept.get((flow, tenant), (now, {}))
-        passed = max(0, now - at)
+        passed = max(0, now - (at if at <= now else self.set_back))
         return {
             kind: min(burst, levels.get(kind, burst) + passed * rate / 60000)
             for kind, (rate, burst) in self.of(flow, tenant)[1].items()

@@ -327,6 +327,13 @@ class Model:
         self.look_again(tenant, now)
         return until is not None and (until == 0 or until > now)
 
+    def jumped(self, now: int, *, back: bool) -> None:
+        """The clock jumped: nothing is swept for a lease, and what a clock ahead said of limits holds no more."""
+        self.hold_until = now + self.lease
+        if back:
+            self.throttled = dict.fromkeys(self.throttled, 0.0)
+            self.buckets.set_back = now
+
     def sweep(self, now: int) -> tuple[int, int]:
         """Jobs returned, jobs given up."""
         returned = dead = 0

@@ -203,7 +203,7 @@ class LanesAndModel(RuleBasedStateMachine):
         """The server is away for a lease, or its clock is set back."""
         self.wait(self.hall.at(self.hall.now_ms + jump))
         self.wait(self.hall.lanes.beat([], lease_ms=LEASE_MS))
-        self.model.hold_until = self.hall.now_ms + LEASE_MS
+        self.model.jumped(self.hall.now_ms, back=jump < 0)
 
     @invariant()
     def every_job_is_where_the_model_has_it(self) -> None:

@@ -159,5 +159,5 @@ def _task_checks(routing: RoutingFile, *, callable_now: Callable[[str, str], boo
 def lanes_check(counts: Mapping[str, Any]) -> Check:
     """Dead letters are a fault; waiting jobs are not."""
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
-    fault = f"{said}: see `fairlane lanes --dead`"
+    fault = f"{said}: see `fairlane dead list`"
     return held(not counts.get("dead"), "lanes", said, fault=fault)

@@ -19,7 +19,7 @@ from worker.ledger.operations import Statement
 from worker.ledger.purge import JOBS_A_PAGE, purge_page
 from worker.ledger.queries import DIMENSIONS, AttemptLine, Dimension, Span, Totals, UsageRow
 from worker.ledger.rebuild import rebuild_sums
-from worker.ledger.records import KnownJob, OpenAttempt, RebuildSums, SettledAttempt, Settlement
+from worker.ledger.records import KnownJob, OpenAttempt, OpenJob, RebuildSums, SettledAttempt, Settlement
 from worker.ledger.rows import attempt_row, hit_values, job_row
 from worker.ledger.writer import Writer
 
@@ -30,6 +30,7 @@ __all__ = [
     "KnownJob",
     "Ledger",
     "OpenAttempt",
+    "OpenJob",
     "RebuildSums",
     "SettledAttempt",
     "Settlement",
@@ -111,6 +112,12 @@ class Ledger:
     async def in_flight(self, *, limit: int = 500, after: UUID | None = None) -> list[OpenAttempt]:
         """Attempts that have not ended, oldest first."""
         return await self._ask(reads.in_flight(limit=limit, after=after))
+
+    async def open_jobs(
+        self, *, created_before: datetime, limit: int = 200, after: UUID | None = None
+    ) -> list[OpenJob]:
+        """Jobs that have begun and not ended, by id."""
+        return await self._ask(reads.open_jobs(created_before=created_before, limit=limit, after=after))
 
     async def unmirrored(self, *, limit: int = 500, after: UUID | None = None) -> list[SettledAttempt]:
         """Settled attempts that Redis has not confirmed, oldest first."""

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, func, select
 
 from worker.errors import LedgerUnavailable
 from worker.ledger.columns import exact_sum, joined
-from worker.ledger.records import KnownJob, OpenAttempt, SettledAttempt
+from worker.ledger.records import KnownJob, OpenAttempt, OpenJob, SettledAttempt
 from worker.ledger.rows import read_result
-from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_UNMIRRORED, JOBS
+from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_OPEN, IS_UNMIRRORED, JOBS
 
 UNRESOLVED = frozenset({"in_flight", "uncertain"})
 
@@ -76,6 +76,17 @@ def in_flight(*, limit: int, after: UUID | None) -> Callable[[Connection], list[
     if after is not None:
         statement = statement.where(ATTEMPTS.c.id > after)
     return lambda connection: [OpenAttempt(*row) for row in connection.execute(statement)]
+
+
+def open_jobs(
+    *, created_before: datetime, limit: int, after: UUID | None
+) -> Callable[[Connection], list[OpenJob]]:
+    """Jobs that have begun and not ended, by id."""
+    statement = select(JOBS.c.job_id, JOBS.c.message).where(IS_OPEN, JOBS.c.created_at < created_before)
+    statement = statement.where(JOBS.c.message.is_not(None)).order_by(JOBS.c.job_id).limit(limit)
+    if after is not None:
+        statement = statement.where(JOBS.c.job_id > after)
+    return lambda connection: [OpenJob(*row) for row in connection.execute(statement)]
 
 
 def unmirrored(*, limit: int, after: UUID | None) -> Callable[[Connection], list[SettledAttempt]]:

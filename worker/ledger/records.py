@@ -39,6 +39,14 @@ class KnownJob:
 
 
 @dataclass(frozen=True)
+class OpenJob:
+    """A job that has begun and not ended, with its message as it came."""
+
+    job_id: UUID
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class OpenAttempt:
     """An attempt in flight, with the worst case that its windows hold."""
 

@@ -99,6 +99,8 @@ JOBS = Table(
     Column("finished_at", UtcTime),
     Column("purged_at", UtcTime),
 )
+IS_OPEN = text("finished_at IS NULL")
+Index("llm_jobs_open", JOBS.c.job_id, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 IS_KEPT = text("finished_at IS NOT NULL AND purged_at IS NULL")
 Index("llm_jobs_kept", JOBS.c.finished_at, sqlite_where=IS_KEPT, postgresql_where=IS_KEPT)
 
