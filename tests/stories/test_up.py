@@ -33,6 +33,7 @@ class Up:
             "FAIRLANE_HOME": str(home),
             "FLOWER_UNAUTHENTICATED_API": "true",
             "FAIRLANE_LEASE_S": "3",
+            "FAIRLANE_LANE_SHARDS": "3",
         }
         command = [*FAIRLANE, "up", "--workers", "2", "--json"]
         with (home / "up.out").open("wb") as out, (home / "up.err").open("wb") as err:

@@ -11,6 +11,7 @@ import redis
 from rich.console import Console
 from rich.text import Text
 
+from producer_sdk.errors import SettingsError
 from worker.cli.asked import NOT_SO, example, json_option, say
 from worker.cli.checks import Check, broker_checks, held, lanes_check, routing_checks
 from worker.cli.lanes import look
@@ -67,6 +68,8 @@ def _lanes(settings: WorkerSettings) -> Check:
         return lanes_check(asyncio.run(look(settings.fleet)).counts)
     except redis.RedisError:
         return Check("lanes", "note", "they cannot be read without the broker")
+    except SettingsError as error:
+        return Check("lanes", "bad", str(error))
 
 
 def _ledger(settings: WorkerSettings) -> Check:
