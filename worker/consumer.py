@@ -43,7 +43,7 @@ from worker.pool import LoopPool
 
 Dispatch = Callable[[HeldDelivery, list[Any]], None]
 Assemble = Callable[[], Awaitable[Assembly]]
-IDLE_S = 1.0
+IDLE_S = 2.5  # wake-ups are said by pub/sub; this covers one that was lost
 EVENTS_EVERY_S = 0.25
 NEWER_VERSION_WAIT_MS = 600_000
 START_TIMEOUT_S = 60.0
@@ -263,6 +263,7 @@ class LaneFeeder:
             pubsub = self.assembly.redis.pubsub()
             try:
                 await pubsub.subscribe(*[keys.wake for keys in self.assembly.lanes.shards.all])
+                self._woken.set()  # whatever was said before is not heard
                 while True:
                     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5.0)
                     if message:
