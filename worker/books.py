@@ -23,7 +23,7 @@ from worker.errors import BudgetUnavailable, LedgerRefused, LedgerUnavailable
 from worker.ledger.ledger import Ledger, SettledAttempt
 
 # A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within half a day.
-HORIZON = timedelta(days=3)
+HORIZON = timedelta(days=34)
 PAGE = 500
 MOST_PAGES = 20
 MOST_CLAIM_S = 15.0

@@ -11,6 +11,17 @@ Action = Literal["block", "flag"]
 
 
 @dataclass(frozen=True)
+class Budget:
+    """The most that may be spent in a window. None: no limit."""
+
+    daily_usd: Decimal | None = None
+    monthly_usd: Decimal | None = None
+
+
+NO_BUDGET = Budget()
+
+
+@dataclass(frozen=True)
 class Price:
     """USD per million tokens, as routing.yaml states it."""
 
@@ -22,13 +33,17 @@ class Price:
 
 @dataclass(frozen=True)
 class Provider:
-    """Where calls go. `key_env` None: no key is needed. `base_url_env` overrides `base_url` when set."""
+    """Where calls go. `key_env` None: no key is needed. `base_url_env` overrides `base_url` when set.
+
+    `budget` is what all tenants together may spend there.
+    """
 
     name: str
     dialect: Dialect
     base_url: str
     key_env: str | None = None
     base_url_env: str | None = None
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,9 @@ class Tier:
     replace: dict[str, str] = field(default_factory=dict)
     max_output_tokens: int = 1024
     daily_budget_usd: Decimal | None = None
+    monthly_budget_usd: Decimal | None = None
+    run_budget_usd: Decimal | None = None
+    features: dict[str, Budget] = field(default_factory=dict)
     weight: Decimal = Decimal(1)
     concurrency: int = 20
     requests_per_min: int | None = None
@@ -112,6 +130,7 @@ class RoutingFile:
     tiers: dict[str, Tier]
     tenants: dict[str, Tenant]
     default_tier: str | None = None
+    fleet: Budget = NO_BUDGET
 
     def tenant(self, name: str) -> Tenant | None:
         """The tenant as declared, or under the default tier where there is one, else None."""

@@ -20,7 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from producer_sdk.contract.job import TaskName, TenantName
 from worker.errors import ConfigError
 from worker.routing_file import (
+    NO_BUDGET,
     Action,
+    Budget,
     Deployment,
     Dialect,
     Price,
@@ -33,8 +35,9 @@ from worker.routing_file import (
 )
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
-SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier")
-PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env")
+SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
+BUDGET_KEYS = ("daily_budget_usd", "monthly_budget_usd")
+PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", *BUDGET_KEYS)
 DEPLOYMENT_KEYS = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price")
 PRICE_KEYS = ("input", "output", "cache_read", "cache_write")
 TASK_KEYS = (
@@ -52,6 +55,9 @@ LIMIT_KEYS = (
     "replace",
     "max_output_tokens",
     "daily_budget_usd",
+    "monthly_budget_usd",
+    "run_budget_usd",
+    "features",
     "weight",
     "concurrency",
     "requests_per_min",
@@ -149,6 +155,9 @@ def _whole_file(root: Place) -> RoutingFile:
         tiers=tiers,
         tenants=tenants,
         default_tier=default_tier.name_of(tiers, "tier") if default_tier else None,
+        fleet=_budget(fields.entries["fleet"].fields(BUDGET_KEYS))
+        if "fleet" in fields.entries
+        else NO_BUDGET,
     )
 
 
@@ -178,7 +187,12 @@ def _provider(name: str, place: Place) -> Provider:
         base_url=(base_url or "").rstrip("/"),
         key_env=key_env,
         base_url_env=base_url_env,
+        budget=_budget(fields),
     )
+
+
+def _budget(fields: Fields) -> Budget:
+    return Budget(fields.amount("daily_budget_usd"), fields.amount("monthly_budget_usd"))
 
 
 def _choice(fields: Fields, name: str, choices: Collection[str]) -> Any:
@@ -276,6 +290,8 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collec
     said: dict[str, Any] = {
         "max_output_tokens": fields.whole("max_output_tokens", high=100_000_000),
         "daily_budget_usd": fields.amount("daily_budget_usd"),
+        "monthly_budget_usd": fields.amount("monthly_budget_usd"),
+        "run_budget_usd": fields.amount("run_budget_usd"),
         "weight": fields.number("weight", low=Decimal("0.01"), high=1_000),
         **_share(fields),
         "burst_s": fields.number("burst_s", low=Decimal("0.1"), high=3_600),
@@ -289,6 +305,9 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collec
             said[name] = frozenset(_one_or_more(fields.entries[name], aliases))
     if "replace" in fields.entries:
         said["replace"] = _replacements(fields.entries["replace"], aliases)
+    if "features" in fields.entries:
+        places = fields.entries["features"].entries()
+        said["features"] = tier.features | {n: _budget(p.fields(BUDGET_KEYS)) for n, p in places.items()}
     if "tasks" in fields.entries:
         said["tasks"] = tier.tasks | _shares(fields.entries["tasks"], tasks)
     limited = replace(tier, **{name: value for name, value in said.items() if value is not None})
@@ -331,7 +350,7 @@ def _check_not_contradicting(fields: Fields, tier: Tier) -> None:
 def _tenant(
     name: str, place: Place, tiers: dict[str, Tier], known: tuple[Collection[str], Collection[str]]
 ) -> Tenant:
-    """`acme: pro`, or a mapping: its tier, its zone and its own limits; `known`: aliases, tasks."""
+    """`acme: pro`, or a mapping: its tier, its zone, its own limits; `known`: aliases, tasks."""
     if place.is_scalar():
         return Tenant(name, tiers.get(place.name_of(tiers, "tier")) or Tier("?"))
     fields = place.fields(("tier", "zone", *LIMIT_KEYS), required=("tier",))

@@ -16,7 +16,7 @@ end
 
 local epoch = current_epoch()
 if not epoch then return {'rebuild'} end
--- Windows are named by the worker's clock, and a rebuild counts three days: half a day apart is a broken clock.
+-- Windows are named by the worker's clock, and a rebuild counts 34 days: half a day apart is a broken clock.
 local apart = tonumber(ARGV[4]) - now_ms()
 if math.abs(apart) > 43200000 then return {'clock', string.format('%d', apart)} end
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Literal
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from producer_sdk.contract import BUDGET_REASONS, ErrorCode, JobError, to_pico, to_usd
-from worker.routing_file import Tenant
+from worker.routing_file import NO_BUDGET, Budget, Provider, Tenant
 
 Reason = Literal["window_spent", "in_flight", "never_fits"]
 IN_FLIGHT_RETRY_S = 5.0
@@ -18,28 +20,83 @@ MOST_PICO = 4 * 10**18
 
 @dataclass(frozen=True)
 class WindowLimit:
-    """A window's name and limit; `date` is the tenant's, `resets_at` the next midnight in the tenant's zone."""
+    """A window's name and limit; `date` is its day, or its month, or '' for a run, which never resets.
+
+    `whose` names it in words where it is not simply the tenant's; `setting` is the key of routing.yaml that sets the
+    limit; `is_shared`: other tenants spend there too, so that its amounts are told to none of them.
+    """
 
     name: str
     limit_pico: int
     date: str
-    resets_at: datetime
+    resets_at: datetime | None
+    whose: str = ""
+    setting: str = "daily_budget_usd"
+    is_shared: bool = False
 
 
-def windows(tenant: Tenant, at: datetime) -> tuple[WindowLimit, ...]:
-    """The windows that an attempt made `at` draws on: none for a tenant without a budget.
+@dataclass(frozen=True)
+class Spender:
+    """For what an attempt spends, beside its tenant: its feature, its run and that run's parents, its provider."""
 
-    A window is named by its date in the tenant's zone, so no job ever resets one.
+    feature: str | None = None
+    runs: tuple[str, ...] = ()
+    provider: Provider | None = None
+    fleet: Budget = NO_BUDGET
+
+
+NOBODY = Spender()
+
+
+def windows(tenant: Tenant, at: datetime, spender: Spender = NOBODY) -> tuple[WindowLimit, ...]:
+    """The windows that an attempt made `at` draws on, the narrowest first; none where nothing is limited.
+
+    A window is named by its date, in the tenant's zone (a provider's and the fleet's: in UTC), so no job ever resets
+    one. What came from outside is quoted in its name.
     """
-    budget_usd = tenant.tier.daily_budget_usd
-    if budget_usd is None:
-        return ()
-    zone = ZoneInfo(tenant.zone)
-    date = at.astimezone(zone).date()
-    midnight = datetime.combine(date + timedelta(days=1), time(), zone)
-    name = f"t:{tenant.name}:d:{date.isoformat()}"
-    limit = min(to_pico(budget_usd), MOST_PICO)
-    return (WindowLimit(name, limit, date.isoformat(), midnight.astimezone(UTC)),)
+    tier, local, found = tenant.tier, at.astimezone(ZoneInfo(tenant.zone)), []
+    if spender.runs and tier.run_budget_usd is not None:
+        for run in dict.fromkeys(spender.runs):
+            name, whose = f"r:{tenant.name}:{quote(run, safe='')}", f"the run of {tenant.name}"
+            limit = _limit(tier.run_budget_usd)
+            found.append(WindowLimit(name, limit, "", None, whose, "run_budget_usd"))
+    if spender.feature is not None and spender.feature in tier.features:
+        root = f"f:{tenant.name}:{quote(spender.feature, safe='')}"
+        found += _of(tier.features[spender.feature], root, local, whose=f"the feature of {tenant.name}")
+    found += _of(Budget(tier.daily_budget_usd, tier.monthly_budget_usd), f"t:{tenant.name}", local)
+    utc = at.astimezone(UTC)
+    if spender.provider is not None:
+        name = spender.provider.name
+        shared = _of(spender.provider.budget, f"p:{name}", utc, whose=f"the provider {name}", is_shared=True)
+        found += shared
+    found += _of(spender.fleet, "fleet", utc, whose="the fleet", is_shared=True)
+    return tuple(found)
+
+
+def _of(
+    budget: Budget, root: str, at: datetime, *, whose: str = "", is_shared: bool = False
+) -> list[WindowLimit]:
+    """The day's and the month's window, where they are limited; `at` is in the zone in which they begin."""
+    day, found = at.date(), []
+    if budget.daily_usd is not None:
+        name, limit = f"{root}:d:{day.isoformat()}", _limit(budget.daily_usd)
+        resets = _midnight(day + timedelta(days=1), at)
+        found.append(WindowLimit(name, limit, day.isoformat(), resets, whose, "daily_budget_usd", is_shared))
+    if budget.monthly_usd is not None:
+        month, limit = f"{day:%Y-%m}", _limit(budget.monthly_usd)
+        resets = _midnight((day.replace(day=1) + timedelta(days=32)).replace(day=1), at)
+        found.append(
+            WindowLimit(f"{root}:m:{month}", limit, month, resets, whose, "monthly_budget_usd", is_shared)
+        )
+    return found
+
+
+def _limit(usd: Decimal) -> int:
+    return min(to_pico(usd), MOST_PICO)
+
+
+def _midnight(day: date, at: datetime) -> datetime:
+    return datetime.combine(day, time(), at.tzinfo).astimezone(UTC)
 
 
 def reason(window: WindowLimit, *, settled_pico: int, amount_pico: int) -> Reason:
@@ -56,16 +113,8 @@ def refusal(
 ) -> JobError:
     """The error of a refused attempt: its reason, when to come back, and a sentence that says what to do."""
     why = reason(window, settled_pico=settled_pico, amount_pico=amount_pico)
-    limit, amount = _dollars(window.limit_pico), _dollars(amount_pico)
-    spent = f"{tenant} has spent {_dollars(settled_pico)} of its {limit} for {window.date}"
-    sentences: dict[Reason, str] = {
-        "never_fits": f"this call may cost up to {amount}, more than {tenant}'s whole budget of {limit} a day: "
-        "lower max_output_tokens, shorten the input, or raise daily_budget_usd",
-        "window_spent": f"{spent}, and this call may cost up to {amount}: submit it again after "
-        f"{window.resets_at.isoformat()}, or raise daily_budget_usd",
-        "in_flight": f"{spent}, its calls under way hold {_dollars(held_pico)}, and this call may cost up to "
-        f"{amount}: submit it again in a few seconds, when they have settled",
-    }
+    sentences = _shared_sentences(window) if window.is_shared else None
+    sentences = sentences or _sentences(window, window.whose or tenant, settled_pico, held_pico, amount_pico)
     return JobError.of(
         ErrorCode.BUDGET_EXCEEDED,
         sentences[why],
@@ -74,6 +123,37 @@ def refusal(
         retry_after_s=IN_FLIGHT_RETRY_S if why == "in_flight" else None,
         resets_at=window.resets_at if why == "window_spent" else None,
     )
+
+
+def _sentences(
+    window: WindowLimit, whose: str, settled_pico: int, held_pico: int, amount_pico: int
+) -> dict[Reason, str]:
+    limit, amount = _dollars(window.limit_pico), _dollars(amount_pico)
+    span = {"": "", "d": " a day", "m": " a month"}["" if not window.date else "dm"[len(window.date) == 7]]
+    spent = f"{whose} has spent {_dollars(settled_pico)} of its {limit}" + (
+        f" for {window.date}" if window.date else ""
+    )
+    again = f"submit it again after {window.resets_at.isoformat()}, or " if window.resets_at else ""
+    return {
+        "never_fits": f"this call may cost up to {amount}, more than {whose}'s whole budget of {limit}{span}: "
+        f"lower max_output_tokens, shorten the input, or raise {window.setting}",
+        "window_spent": f"{spent}, and this call may cost up to {amount}: {again}raise {window.setting}",
+        "in_flight": f"{spent}, its calls under way hold {_dollars(held_pico)}, and this call may cost up to "
+        f"{amount}: submit it again in a few seconds, when they have settled",
+    }
+
+
+def _shared_sentences(window: WindowLimit) -> dict[Reason, str]:
+    """What all tenants together have spent is nobody's business but the operator's."""
+    cap = f"the operator's {window.setting} of {window.whose}"
+    again = (
+        f"submit it again after {window.resets_at.isoformat()}" if window.resets_at else "ask the operator"
+    )
+    return {
+        "never_fits": f"this call may cost more than {cap}: lower max_output_tokens or shorten the input",
+        "window_spent": f"{cap} is spent: {again}",
+        "in_flight": f"calls under way hold what is left of {cap}: submit it again in a few seconds",
+    }
 
 
 def _dollars(pico: int) -> str:

@@ -23,6 +23,13 @@ AGAIN_MS = 1000
 logger = logging.getLogger(__name__)
 
 
+def _spender(attempt: Attempt) -> rules.Spender:
+    job = attempt.job_run.job
+    runs = tuple(run for run in (job.run_id, job.parent_run_id) if run)
+    fleet = attempt.job_run.routing.fleet
+    return rules.Spender(job.feature, runs, attempt.call.deployment.provider, fleet)
+
+
 class HoldBudget:
     """Reserve the highest possible cost before the call; settle in Redis what SQL says it cost.
 
@@ -53,7 +60,7 @@ class HoldBudget:
 
     async def _reserve(self, attempt: Attempt) -> None:
         tenant = attempt.job_run.known_tenant()
-        windows = rules.windows(tenant, attempt.created_at)
+        windows = rules.windows(tenant, attempt.created_at, _spender(attempt))
         amount = attempt.call.highest_pico
         for _ in range(MOST_TRIES if windows else 0):
             try:

@@ -22,8 +22,8 @@ from worker.budget.rules import MOST_PICO, WindowLimit
 from worker.errors import BudgetUnavailable
 
 DAY_MS = 86_400_000
-# Longer than the longest window (a day) by a week: what expires can no longer be drawn on.
-KEEP_MS = 8 * DAY_MS
+# Longer than the longest window (a month) by some days: what expires can no longer be drawn on.
+KEEP_MS = 36 * DAY_MS
 # Long enough for every late settle that is not rare; after it, a rebuild is what brings one in.
 KEEP_SETTLED_MS = 3_600_000
 ROWS_A_PART = 500

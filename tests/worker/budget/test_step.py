@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
@@ -16,6 +18,7 @@ from worker.budget.step import HoldBudget
 from worker.budget.store import BudgetStore
 from worker.errors import FailureKind, HandBack, JobStopped, JournalRefused, LedgerUnavailable, ProviderError
 from worker.job_run import Answer, Attempt
+from worker.routing_file import Budget
 
 ANSWER = Answer("yes", Usage(), "small", "twin", "twin/small", cost_pico=7, latency_ms=1)
 
@@ -180,3 +183,28 @@ async def test_a_ledger_that_dies_before_the_mirror_costs_no_answer(store, attem
     step = HoldBudget(store=store, rebuild=journal.rebuild, mirrored=away)
     assert await step.run(attempt, journal.proceed) is ANSWER
     assert await today(store, attempt) == (7, 0)
+
+
+async def test_the_fleets_own_limit_stops_a_tenant_that_has_money_left(store, attempt_of):
+    attempt = attempt_of(21)
+    run = attempt.job_run
+    run.routing = replace(run.routing, fleet=Budget(Decimal("0.00000000002"), None))  # 20 pico-dollars
+    journal = Journal()
+    with pytest.raises(JobStopped) as stopped:
+        await journal.step(store).run(attempt, journal.proceed)
+    assert (stopped.value.error.code, stopped.value.error.reason) == ("budget_exceeded", "never_fits")
+    assert journal.saw == []
+    assert await today(store, attempt) == (0, 0), "all windows or none"
+
+
+async def test_a_run_and_its_parent_share_the_calls_of_a_child(store, attempt_of):
+    attempt = attempt_of(30)
+    tier = replace(attempt.job_run.known_tenant().tier, run_budget_usd=Decimal("0.00000000004"))
+    attempt.job_run.tenant = replace(attempt.job_run.known_tenant(), tier=tier)
+    attempt.job_run.job = attempt.job_run.job.model_copy(
+        update={"run_id": "child", "parent_run_id": "parent"}
+    )
+    journal = Journal()
+    await journal.step(store).run(attempt, journal.proceed)
+    assert await store.window("r:acme:child") == (7, 0)
+    assert await store.window("r:acme:parent") == (7, 0)
