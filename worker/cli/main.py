@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from worker.cli.asked import EXIT_CODES, FairlaneGroup
+from worker.cli.budget import budget
 from worker.cli.dead import dead
 from worker.cli.demo import demo
 from worker.cli.doctor import doctor
@@ -25,7 +26,21 @@ def cli() -> None:
     """
 
 
-for command in (up, demo, submit, lanes, dead, usage, routing, doctor, worker, flower, twin, migrate_command):
+for command in (
+    up,
+    demo,
+    submit,
+    lanes,
+    dead,
+    usage,
+    budget,
+    routing,
+    doctor,
+    worker,
+    flower,
+    twin,
+    migrate_command,
+):
     cli.add_command(command)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from worker.cli.asked import example, json_option, print_table, say
 from worker.ledger.ledger import DIMENSIONS, Dimension, Ledger, Span, UsageRow
 from worker.settings import WorkerSettings
 
+COUNTS = ("attempts", "hits", "uncertain", "input_tokens", "output_tokens", "cache_read_tokens")
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -35,17 +38,26 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @click.option("--tenant", help="Only this tenant.")
 @click.option("--since", type=DAY, help="From this day on, UTC.")
 @click.option("--before", type=DAY, help="Before this day, UTC.")
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Print CSV instead of words; amounts with twelve decimals."
+)
 @json_option
 def usage(
     dimensions: tuple[Dimension, ...],
     tenant: str | None,
     since: datetime | None,
     before: datetime | None,
+    as_csv: bool,
     as_json: bool,
 ) -> None:
     """Show attempts, cache hits, tokens, cost and savings, the dearest group first."""
+    if as_csv and as_json:
+        raise click.UsageError("choose one of --csv and --json")
     span = Span(tenant=tenant, since=_utc(since), before=_utc(before))
     rows = asyncio.run(_ask(WorkerSettings.from_env(), dimensions, span))
+    if as_csv:
+        _print_csv(dimensions, [_plain(row) for row in rows])
+        return
     say({"rows": [_plain(row) for row in rows]}, as_json=as_json, words=lambda: tell(dimensions, rows))
 
 
@@ -56,6 +68,21 @@ def tell(dimensions: Sequence[Dimension], rows: Sequence[UsageRow]) -> None:
         return
     columns = ("calls", "hits", "uncertain", "in", "cached", "out", "USD", "saved USD")
     print_table((*dimensions, *columns), [_cells(row) for row in rows])
+
+
+def _print_csv(dimensions: Sequence[Dimension], rows: Sequence[dict[str, Any]]) -> None:
+    """A head line always, so that an empty answer is one too."""
+    columns = (*dimensions, *COUNTS, "cost_usd", "saved_usd")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: _as_text(value) for name, value in row.items()} for row in rows])
+    click.echo(text.getvalue(), nl=False)
+
+
+def _as_text(value: Any) -> Any:
+    """A name that a spreadsheet would take for a formula is written so that it does not."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
 
 
 async def _ask(settings: WorkerSettings, dimensions: Sequence[Dimension], span: Span) -> list[UsageRow]:

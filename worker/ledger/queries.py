@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, select
@@ -14,13 +14,17 @@ from worker.ledger.columns import as_pico, exact_sum, joined
 from worker.ledger.records import AttemptState
 from worker.ledger.tables import ATTEMPTS, EVENTS, JOBS
 
-Dimension = Literal["tenant", "feature", "model", "day"]
-DIMENSIONS: tuple[Dimension, ...] = ("tenant", "feature", "model", "day")
+Dimension = Literal["tenant", "feature", "task", "model", "provider", "day", "prompt_version", "run"]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 _COLUMNS: dict[Dimension, ColumnElement[Any]] = {
     "tenant": EVENTS.c.tenant_id,
     "feature": EVENTS.c.feature_name,
+    "task": func.coalesce(EVENTS.c.task, ""),
     "model": EVENTS.c.model_id,
+    "provider": func.coalesce(EVENTS.c.provider, ""),
     "day": func.date(EVENTS.c.created_at),
+    "prompt_version": func.coalesce(EVENTS.c.prompt_version, ""),
+    "run": func.coalesce(EVENTS.c.run_id, ""),
 }
 
 
