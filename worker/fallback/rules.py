@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from producer_sdk.contract import ErrorCode, JobError, to_usd
@@ -22,6 +23,7 @@ WAIT_IN_SLOT_S = 1.0  # a longer wait gives the slot to someone else
 BACKOFF_S = 1.0
 MOST_WAITS_HERE = 3
 MOST_WAITED_MS = 86_400_000  # a job that a provider still puts off after a day ends
+PARKED_S = 300.0
 LATER_S = (5.0, 20.0, 80.0)
 
 _TRANSIENT = frozenset(
@@ -138,6 +140,19 @@ def later_s(
         return None
     delay_s = LATER_S[retries] * (0.5 + jitter / 2)
     return delay_s if delay_s < left_s else None
+
+
+def parked_s(refused: JobError, *, now: datetime, jitter: float) -> float | None:
+    """For how long a job that its budget refused is parked; None where waiting cannot help it.
+
+    Until the window begins anew, or for five minutes: an operator may have raised the limit meanwhile.
+    """
+    if refused.reason == "in_flight":
+        return (refused.retry_after_s or BACKOFF_S) * (1 + jitter)
+    if refused.reason == "window_spent" and refused.resets_at:
+        left_s = (refused.resets_at - now).total_seconds()
+        return max(BACKOFF_S, min(left_s, PARKED_S * (0.9 + 0.2 * jitter)))
+    return None
 
 
 def ending(

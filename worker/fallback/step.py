@@ -137,8 +137,12 @@ class CallWithFallback:
                 retry_after_s=grant.retry_after_s,
             )
 
-    def _end(self, job_run: JobRun, chain: _Chain) -> JobStopped | RetryLater:
+    def _end(self, job_run: JobRun, chain: _Chain) -> JobStopped | RetryLater | HandBack:
         """What ends a chain without an answer."""
+        if chain.refused and not chain.failures and job_run.job.on_budget == "park":
+            parked_s = rules.parked_s(chain.refused, now=utc_now(), jitter=self._jitter())
+            if parked_s is not None:
+                return HandBack("parked until its budget has room", delay_ms=int(parked_s * 1000))
         delay_s = rules.later_s(
             chain.failures,
             lane=job_run.job.lane,

@@ -172,3 +172,37 @@ async def test_what_is_no_providers_failure_passes_through_at_once(retry_budget,
     with pytest.raises(type(passing)):
         await called(planned("a", "b"), attempts, retry_budget)
     assert tried(attempts) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "resets_in_s", "delay_ms"),
+    [
+        ("in_flight", None, 5_000),
+        ("window_spent", 3600, 270_000),
+        ("window_spent", 60, 60_000),
+        ("window_spent", -1, 1_000),
+    ],
+)
+async def test_a_parked_job_gives_its_slot_back_until_its_budget_may_have_room(
+    retry_budget, reason, resets_in_s, delay_ms
+):
+    resets_at = utc_now() + timedelta(seconds=resets_in_s) if resets_in_s else None
+    refused = JobStopped.of(
+        ErrorCode.BUDGET_EXCEEDED,
+        "no",
+        reason=reason,
+        resets_at=resets_at,
+        retry_after_s=5.0 if reason == "in_flight" else None,
+    )
+    job = job_of(on_budget="park")
+    with pytest.raises(HandBack, match="parked") as parked:
+        await called(planned("a", job=job), Rest(refused), retry_budget)
+    assert abs(parked.value.delay_ms - delay_ms) < 1_000
+
+
+@pytest.mark.parametrize(("reason", "on_budget"), [("never_fits", "park"), ("window_spent", "reject")])
+async def test_a_job_that_waiting_cannot_help_or_that_wants_none_is_refused(retry_budget, reason, on_budget):
+    resets_at = utc_now() + timedelta(hours=1) if reason == "window_spent" else None
+    refused = JobStopped.of(ErrorCode.BUDGET_EXCEEDED, "no", reason=reason, resets_at=resets_at)
+    error = await ended(planned("a", job=job_of(on_budget=on_budget)), Rest(refused), retry_budget)
+    assert (error.code, error.reason) == ("budget_exceeded", reason)
