@@ -7,7 +7,9 @@ import asyncio
 import random
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.commands import TwinProcess, start_worker
 from tests.chaos.scene import Scene, settings_for
@@ -28,6 +30,9 @@ def main() -> int:
     parser.add_argument("--worker-pauses", type=int, default=5)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--lease-s", type=float, default=3.0)
+    parser.add_argument(
+        "--delivery-cap", type=int, default=20, help="a fleet's own is 5: so many kills exceed it"
+    )
     parser.add_argument("--ledger-url", help="an empty PostgreSQL database; left out: SQLite")
     parser.add_argument("--markdown", action="store_true", help="print the table for benchmarks/RESULTS.md")
     given = parser.parse_args()
@@ -42,17 +47,18 @@ def main() -> int:
     )
     print(f"seed {plan.seed} (again: python -m tests.chaos --seed {plan.seed})", file=sys.stderr)
     folder = Path(tempfile.mkdtemp(prefix="fl-", dir=scratch_folder()))
-    report = asyncio.run(run(plan, folder, lease_s=given.lease_s, ledger_url=given.ledger_url))
+    changes = {"lease_s": given.lease_s, "delivery_cap": given.delivery_cap}
+    if given.ledger_url:
+        changes["ledger_url"] = given.ledger_url
+    report = asyncio.run(run(plan, folder, changes))
     return tell("chaos", report.rows(), report.violations, folder=folder, markdown=given.markdown)
 
 
-async def run(plan: Plan, folder: Path, *, lease_s: float, ledger_url: str | None) -> Report:
-    """Servers, processes, kills."""
+async def run(plan: Plan, folder: Path, changes: Mapping[str, Any]) -> Report:
+    """Servers, processes, kills; `changes` are WorkerSettings'."""
     with Valkey(folder) as valkey, TwinProcess(folder) as twin:
-        changes = {"lease_s": lease_s, "local_url": twin.url, "slots": 30}
-        if ledger_url:
-            changes["ledger_url"] = ledger_url
-        settings = settings_for(folder, broker_url=valkey.broker_url, namespace="chaos", **changes)
+        own = {"broker_url": valkey.broker_url, "namespace": "chaos", "local_url": twin.url, "slots": 30}
+        settings = settings_for(folder, **own, **changes)
         Ledger(settings.ledger_url).migrate()
         async with Scene(settings) as scene:
             soak = Soak(plan, scene, valkey, start=lambda settings: start_worker(settings, folder))

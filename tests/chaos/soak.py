@@ -175,6 +175,7 @@ class Soak:
         self, fleet: AsyncFleet, strike: str, jobs: list[Job], *, spare: list[Job]
     ) -> None:
         """Strike after a random number of calls; for a held take some jobs are kept, so that it finds any."""
+        self._assert_none_has_ended()
         at_once = jobs[: len(jobs) // 2] if strike == AT_A_TAKE else jobs
         goal = await self._scene.calls_made() + self._dice.randint(1, max(1, len(at_once) // 2))
         await self._submit(fleet, at_once)
@@ -183,6 +184,12 @@ class Soak:
             await self._kill_worker_at_a_take(partial(self._submit, fleet), jobs[len(at_once) :], spare=spare)
         else:
             await self._do[strike]()
+
+    def _assert_none_has_ended(self) -> None:
+        """Only those that were struck may: a fleet of fewer workers than planned would prove less."""
+        for name, worker in self._workers.items():
+            code = worker.exit_code
+            assert code is None, f"worker {name} has ended by itself ({code}):\n{worker.log[-2000:]}"
 
     def _strikes(self) -> list[str]:
         plan = self._plan
