@@ -4,8 +4,19 @@ import os
 import platform
 from datetime import UTC, datetime
 
-from benchmarks import jobs_per_second, open_calls, submit_rate
+from benchmarks import (
+    allowance,
+    idle_and_start,
+    jobs_per_second,
+    open_calls,
+    quiet_tenant,
+    submit_rate,
+    take_cost,
+    weighted_shares,
+)
+
+LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES):
     print(benchmark.run(), flush=True)

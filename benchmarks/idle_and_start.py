@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import statistics
 import time
@@ -37,13 +38,9 @@ def asked_for(server: Valkey) -> Counter[str]:
     """The commands that clients sent in IDLE_S seconds, by MONITOR, without those of the scripts themselves."""
 
     def listen() -> Counter[str]:
-        found: Counter[str] = Counter()
         with blocking(server) as client, client.monitor() as monitor:
-            for heard in monitor.listen():
-                if heard["command"] == ENOUGH:
-                    return found
-                if heard["client_type"] != "lua":
-                    found[named(heard["command"])] += 1
+            heard = itertools.takewhile(lambda one: one["command"] != ENOUGH, monitor.listen())
+            return Counter(named(one["command"]) for one in heard if one["client_type"] != "lua")
 
     with ThreadPoolExecutor(1) as threads, blocking(server) as client:
         listening = threads.submit(listen)
@@ -71,7 +68,9 @@ async def starts(server: Valkey) -> list[float]:
     with blocking(server) as client:
         ids = [job.job_id for job in jobs]
         wait_until(lambda: all(begun(client, ids)), what="every result")
-        return [(one.began_s - put_s) * 1000 for one, put_s in zip(begun(client, ids), asked, strict=True) if one]
+        return [
+            (one.began_s - put_s) * 1000 for one, put_s in zip(begun(client, ids), asked, strict=True) if one
+        ]
 
 
 def run() -> str:
@@ -84,11 +83,15 @@ def run() -> str:
         counts = asked_for(server)
         waits = asyncio.run(starts(server))
     each = {name: count / IDLE_S / WORKERS for name, count in counts.most_common()}
-    rows = [["idle workers", "commands/s a worker (≤ 2)", "of which", "put → handler ms, median (< 20)", "p99"]]
+    rows = [
+        ["idle workers", "commands/s a worker (≤ 2)", "of which", "put → handler ms, median (< 20)", "p99"]
+    ]
     parts = ", ".join(f"{name} {rate:.2f}" for name, rate in each.items())
     waited = [f"{statistics.median(waits):.1f}", f"{percentile(waits, 0.99):.1f}"]
     rows.append([str(WORKERS), f"{sum(each.values()):.2f}", parts, *waited])
-    return table(f"An idle fleet: its commands in {IDLE_S:.0f} s (MONITOR), and the start of {JOBS} jobs", rows)
+    return table(
+        f"An idle fleet: its commands in {IDLE_S:.0f} s (MONITOR), and the start of {JOBS} jobs", rows
+    )
 
 
 if __name__ == "__main__":

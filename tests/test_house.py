@@ -90,7 +90,11 @@ def test_nothing_names_the_machine_or_the_package_hosts_it_was_written_with() ->
         *files(*TEXT, under=(*CODE, "docs", "deploy", ".ci")),
         *(p for p in ROOT.iterdir() if p.is_file()),
     ]:
-        if path == Path(__file__) or path.name == "LICENSE" or (path.suffix not in TEXT and path.suffix):
+        if (
+            path == Path(__file__)
+            or path.name in ("LICENSE", ".git")
+            or (path.suffix not in TEXT and path.suffix)
+        ):
             continue
         text = path.read_text(encoding="utf-8")
         found += [

@@ -47,6 +47,7 @@ IDLE_S = 2.5  # wake-ups are said by pub/sub; this covers one that was lost
 EVENTS_EVERY_S = 0.25
 NEWER_VERSION_WAIT_MS = 600_000
 START_TIMEOUT_S = 60.0
+MOST_CANCELS = 5  # Python 3.11's wait_for, in the Redis client, may swallow one
 logger = logging.getLogger(__name__)
 
 
@@ -130,9 +131,12 @@ class LaneFeeder:
             for held in list(self.held.values()):
                 held.interrupt("shutdown")
             await self._emptied(10.0)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(MOST_CANCELS):
+            for task in self._tasks:
+                task.cancel()
+            _ended, going_on = await asyncio.wait(self._tasks, timeout=1.0)
+            if not going_on:
+                break
         await self.assembly.close()
 
     async def _emptied(self, within_s: float) -> bool:

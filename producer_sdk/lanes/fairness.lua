@@ -16,13 +16,16 @@ local function advance(lane, to)
   end
 end
 
--- It was charged by estimate, and what it was served is known now; or it gives a job back unserved.
+-- It was charged by estimate, and what it was served is known now; or it gives a job back unserved. One that waits for its
+-- turn has back all that it was charged since its queue was last empty; nobody has more, so no credit is saved up.
 local function correct(lane, tenant, cost)
-  local by = cost / (limits_of(tenant).weight or 1)
-  local V = virtual_time(lane)
-  for _, set in ipairs({ READY .. lane, PARKED .. lane }) do
-    local at = tonumber(redis.call('ZSCORE', set, tenant) or nil)
-    if at then return redis.call('ZADD', set, math.max(V, math.max(at, V) + by), tenant) end
+  local by, V = cost / (limits_of(tenant).weight or 1), virtual_time(lane)
+  local at = tonumber(redis.call('ZSCORE', READY .. lane, tenant) or nil)
+  if at then
+    local floor = tonumber(redis.call('HGET', ORDER .. lane .. ':' .. tenant, 'floor') or V)
+    return redis.call('ZADD', READY .. lane, math.max(floor, at + by), tenant)
   end
-  if by > 0 then redis.call('ZADD', PARKED .. lane, V + by, tenant) end
+  at = math.max(tonumber(redis.call('ZSCORE', PARKED .. lane, tenant) or 0), V)
+  if at + by > V then redis.call('ZADD', PARKED .. lane, at + by, tenant)
+  else redis.call('ZREM', PARKED .. lane, tenant) end
 end

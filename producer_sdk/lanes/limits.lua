@@ -38,6 +38,7 @@ end
 
 -- What is left of each limited kind, refilled up to now; after a clock that went back, from when it did.
 local function left_in(flow, tenant, limits)
+  if not (limits.requests or limits.tokens) then return {} end
   local kept = redis.call('HMGET', BUCKET .. flow .. ':' .. tenant, 'at', unpack(KINDS))
   local at, left = tonumber(kept[1]) or NOW, {}
   if at > NOW then at = tonumber(redis.call('HGET', STATE, 'set_back') or NOW) end
@@ -53,14 +54,10 @@ end
 -- Milliseconds until a job of so many tokens may go (0: now), and which limit says so.
 local function wait_in(flow, tenant, tokens)
   local limits, longest, by = limits_in(flow, tenant), 0, ''
-  if not (limits.requests or limits.tokens) then return 0, by end
-  local left = left_in(flow, tenant, limits)
-  for kind, need in pairs({ requests = 1, tokens = tokens }) do
-    if left[kind] then
-      local lacking = math.min(need, burst_of(limits, kind)) - left[kind]
-      local wait = math.ceil(lacking * 60000 / limits[kind] - 1e-6)
-      if wait > longest then longest, by = wait, kind .. '_per_min' .. (flow ~= '' and ' of ' .. flow or '') end
-    end
+  for kind, left in pairs(left_in(flow, tenant, limits)) do
+    local need = math.min(kind == 'tokens' and tokens or 1, burst_of(limits, kind))
+    local wait = math.ceil((need - left) * 60000 / limits[kind] - 1e-6)
+    if wait > longest then longest, by = wait, kind .. '_per_min' .. (flow ~= '' and ' of ' .. flow or '') end
   end
   return longest, by
 end
@@ -68,13 +65,14 @@ end
 -- Takes from a scope's buckets, or gives back. A bucket that nobody touches until it is full again is forgotten.
 local function draw(flow, tenant, drawn)
   local limits, full_ms = limits_in(flow, tenant), 0
-  if not (limits.requests or limits.tokens) then return end
-  local key, left = BUCKET .. flow .. ':' .. tenant, left_in(flow, tenant, limits)
-  for kind, level in pairs(left) do
+  local key, fields = BUCKET .. flow .. ':' .. tenant, { 'at', NOW }
+  for kind, level in pairs(left_in(flow, tenant, limits)) do
     local burst = burst_of(limits, kind)
     level = math.min(burst, level - (drawn[kind] or 0))
-    redis.call('HSET', key, 'at', NOW, kind, level)
+    fields[#fields + 1], fields[#fields + 2] = kind, level
     full_ms = math.max(full_ms, (burst - level) * 60000 / limits[kind])
   end
+  if not fields[3] then return end
+  redis.call('HSET', key, unpack(fields))
   redis.call('PEXPIRE', key, math.ceil(full_ms) + 1000)
 end

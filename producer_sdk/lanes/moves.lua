@@ -12,9 +12,8 @@ local function release(job, verb)
   redis.call('HDEL', JOB .. job.id, 'tag', 'worker', 'flow')
 end
 
--- The estimates that it was charged with, corrected: nil where nothing is known.
-local function settle(job, cost, tokens)
-  if cost then correct(job.lane, job.tenant, cost - job.cost) end
+-- The tokens that its buckets were charged by estimate, corrected; nil where nothing is known.
+local function settle(job, tokens)
   if not tokens or tokens == job.tokens then return end
   draw('', job.tenant, { tokens = tokens - job.tokens })
   if job.flow then draw(job.flow, job.tenant, { tokens = tokens - job.tokens }) end

@@ -13,6 +13,7 @@ local function enqueue(job)
     spot = math.max(tonumber(passed) or 0, tonumber(last) or 0) + 2 ^ (9 - priority)
     redis.call('HSET', order, priority, spot)
   end
+  redis.call('HSETNX', order, 'floor', virtual_time(job.lane))
   local queue = queue_of(job.lane, flow, job.tenant)
   redis.call('ZADD', queue, spot, job.id)
   if flow ~= '' then redis.call('SADD', FLOWS .. job.lane .. ':' .. job.tenant, flow) end

@@ -42,9 +42,8 @@ local function serve(lane, tenant, at)
   if not job and found.wait then return throttle(tenant, NOW + math.max(found.wait, LEAST_THROTTLE_MS)) end
   if not job then return leave(lane, tenant) end
   local is_late = job.deadline > 0 and job.deadline <= NOW and not is_held_off
-  if is_late then close(job, 'expired') else start(job, flow, at) end
+  if is_late then close(job, 'expired') else start(job, flow, at) hold(job) end
   if job.deadline > 0 then redis.call('ZREM', DEADLINES, job.id) end
-  if not is_late then hold(job) end
   dequeue(lane, flow, tenant, job.id)
   return not is_late
 end
@@ -66,6 +65,7 @@ local function take_new()
       if serve(lane, tenant, at) then turn = (turn + 1) % 5 end
     else break end
   end
+  if steps == 0 then return end
   redis.call('HSET', STATE, 'turn', turn, 'was_end', was_end and 1 or 0)
   redis.call('PEXPIRE', TAKES .. op, 2 * lease)
   forget_idle(64)

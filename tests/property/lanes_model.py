@@ -121,6 +121,7 @@ class Model:
             order = self.order.setdefault((entry.lane, entry.tenant), {})
             row.spot = max(order.get("passed", 0), order.get(entry.priority, 0)) + 2.0 ** (9 - entry.priority)
             order[entry.priority] = row.spot
+        self.order.setdefault((entry.lane, entry.tenant), {}).setdefault("floor", self.V[entry.lane])
         row.state = "pending"
         flow = self.flow_of(entry)
         of_flow = [
@@ -243,12 +244,18 @@ class Model:
         row.last = verb + tag
         return row, True
 
-    def settle(self, row: Row, cost: int, tokens: int, now: int) -> None:
-        """What it was charged by estimate, corrected."""
-        tenant, lane = row.entry.tenant, row.entry.lane
-        by = (cost - row.entry.cost) / self.limits[tenant].weight
-        self.at[lane, tenant] = max(self.V[lane], max(self.at[lane, tenant], self.V[lane]) + by)
-        fewer = row.entry.tokens - tokens
+    def correct(self, row: Row, cost: int) -> None:
+        """What it was charged by estimate, corrected: while it waits, down to where it was when its queue was empty."""
+        spot = (row.entry.lane, row.entry.tenant)
+        now, by = self.V[spot[0]], (cost - row.entry.cost) / self.limits[spot[1]].weight
+        if spot in self.ready:
+            self.at[spot] = max(self.order[spot]["floor"], self.at[spot] + by)
+        else:
+            self.at[spot] = max(now, max(self.at[spot], now) + by)
+
+    def settle(self, row: Row, tokens: int, now: int) -> None:
+        """The tokens that its buckets were charged by estimate, corrected."""
+        tenant, fewer = row.entry.tenant, row.entry.tokens - tokens
         if not fewer:
             return
         for flow in {"", row.flow}:
@@ -268,10 +275,12 @@ class Model:
         row, answer = self.answer(tag, "finish")
         if row:
             if used and not row.stop:
-                self.settle(row, used[0] + 2 * used[1], sum(used), now)
+                self.settle(row, sum(used), now)
             self.release(row)
             row.state = "dead" if row.stop == "dead" else "finished"
             self.place(row.entry.tenant, now)
+            if used and not row.stop:
+                self.correct(row, used[0] + 2 * used[1])
         return answer
 
     def hand_back(self, tag: str, now: int, delay: int) -> bool:
@@ -279,10 +288,13 @@ class Model:
         row, answer = self.answer(tag, "hand_back")
         if row:
             row.is_back = True
-            if not row.stop:
-                self.settle(row, 0, 0, now)
+            was_charged = not row.stop
+            if was_charged:
+                self.settle(row, 0, now)
             self.release(row)
             self.wait_again(row, now, now + delay if delay else 0)
+            if was_charged:
+                self.correct(row, 0)
         return answer
 
     def move(self, tag: str, entry: LaneEntry, now: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from producer_sdk.lanes import TaskLimits, TenantLimits, TenantQueue
+from producer_sdk.lanes import Delivery, TaskLimits, TenantLimits, TenantQueue
 from tests.producer_sdk.lanes.hall import LEASE_MS, Hall, job
 
 WIDE = TenantLimits(concurrency=1000)
@@ -207,6 +207,21 @@ async def test_what_was_not_used_is_given_back_but_saves_up_no_credit(hall: Hall
     [a0] = [one for one in await hall.take(2) if one.tenant == "acme"]
     await hall.finish(a0, used=(0, 0))
     assert Counter(one.tenant for one in await hall.take(2)) == {"acme": 1, "zenith": 1}
+
+
+async def test_who_estimates_too_much_or_too_little_gets_its_share_all_the_same(hall: Hall) -> None:
+    await hall.limit(WIDE)
+    for tenant, estimated in (("over", 400), ("right", 200), ("under", 100)):
+        await hall.put(*(job(f"{tenant}{number}", tenant, cost=estimated) for number in range(200)))
+    held: list[Delivery] = []
+    served: Counter[str] = Counter()
+    while served.total() < 300:
+        held += await hall.take(1)
+        if len(held) == 8:
+            ended = held.pop(0)
+            served[ended.tenant] += 1
+            await hall.finish(ended, used=(200, 0))
+    assert max(served.values()) - min(served.values()) <= 6
 
 
 async def test_an_idle_tenant_pays_what_its_last_job_took_too_much(hall: Hall) -> None:

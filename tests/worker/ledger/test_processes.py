@@ -68,6 +68,6 @@ def test_workers_that_start_at_once_migrate_once(ledger_url):
     for process in processes:
         process.communicate()
     sql = Sql(ledger_url)
-    assert sql.ask("SELECT version_num FROM alembic_version") == [("0001",)]
+    assert len(sql.ask("SELECT version_num FROM alembic_version")) == 1
     assert sql.ask("SELECT id, epoch FROM llm_epoch") == [(1, 0)]
     sql.close()
