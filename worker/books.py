@@ -18,9 +18,9 @@ import redis.exceptions
 
 from producer_sdk.contract import created_at
 from producer_sdk.lanes import Lanes
-from worker.budget.store import BudgetStore, Hold, Settled, Unknown
+from worker.budget.store import BudgetStore, Hold, LimitChanges, Settled, Unknown
 from worker.errors import BudgetUnavailable, LedgerRefused, LedgerUnavailable
-from worker.ledger.ledger import Ledger, SettledAttempt
+from worker.ledger.ledger import Ledger, Overrides, SettledAttempt
 
 # A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within half a day.
 HORIZON = timedelta(days=34)
@@ -76,8 +76,20 @@ class Books:
         newest = await self._store.newest_epoch()
         sums = await self._ledger.rebuild_sums(since=now - HORIZON, above=newest)
         holds = [Hold(attempt.id, attempt.worst_pico, attempt.windows) for attempt in sums.holds]
-        installed = await self._store.install(epoch=sums.epoch, settled=sums.settled, holds=holds)
+        installed = await self._store.install(
+            epoch=sums.epoch, settled=sums.settled, holds=holds, changes=_changes(sums.overrides)
+        )
         logger.info("the budget's books were built from SQL: epoch %d, installed %s", sums.epoch, installed)
+
+
+async def sync_limits(ledger: Ledger, store: BudgetStore) -> None:
+    """Let Redis hold what operators have changed of budgets, as SQL says; books that are still to be built will."""
+    overrides = await ledger.overrides(since=datetime.now(UTC) - HORIZON)
+    await store.set_limits(_changes(overrides))
+
+
+def _changes(overrides: Overrides) -> LimitChanges:
+    return LimitChanges(overrides.version, overrides.limits, overrides.top_ups)
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,7 @@ class Reaper:
         uncertain = await self._end_dead_calls()
         mirrored = await self._settle_unmirrored()
         freed = await self._free_holds_without_call()
+        await sync_limits(self._ledger, self._store)
         done = Reaped(uncertain, mirrored, freed)
         if done != Reaped():
             logger.info(

@@ -1,5 +1,17 @@
 -- Prelude: which of a tenant's jobs may go now.
 
+-- The head of one flow, which has a slot: better than what was found in the others, or sooner.
+local function consider(found, job, flow)
+  local wait, by = wait_in('', job.tenant, job.tokens)
+  if flow ~= '' then
+    local longer, its_own = wait_in(flow, job.tenant, job.tokens)
+    if longer > wait then wait, by = longer, its_own end
+  end
+  if wait == 0 then
+    if not found.job or job.spot < found.job.spot then found.job, found.flow = job, flow end
+  elseif not found.wait or wait < found.wait then found.wait, found.by = wait, by end
+end
+
 -- {job, flow}: its next job in this lane that its limits let go; else {wait, by}: in how many ms one may, and which limit
 -- says so (wait nil: not before a slot frees); or {odd, flow}: an entry that is damaged, or waits in the wrong flow.
 local function choose(lane, tenant)
@@ -15,15 +27,7 @@ local function choose(lane, tenant)
         return { odd = head[1], flow = flow, job = job, spot = head[2] }
       end
       job.spot = tonumber(head[2])
-      local wait, by = wait_in('', tenant, job.tokens)
-      if flow ~= '' then
-        local longer, its_own = wait_in(flow, tenant, job.tokens)
-        if longer > wait then wait, by = longer, its_own end
-      end
-      if not has_slot(flow, tenant) then -- luacheck: ignore
-      elseif wait > 0 then
-        if not found.wait or wait < found.wait then found.wait, found.by = wait, by end
-      elseif not found.job or job.spot < found.job.spot then found.job, found.flow = job, flow end
+      if flow == '' or has_slot(flow, tenant) then consider(found, job, flow) end
     end
   end
   return found

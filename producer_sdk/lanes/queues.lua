@@ -20,7 +20,7 @@ local function enqueue(job)
   if job.deadline > 0 then redis.call('ZADD', DEADLINES, job.deadline, job.id) end
   if job.state ~= 'pending' then set_state(job, 'pending') end
   -- the first of its flow may go though the others' limits say no
-  if flow ~= '' and redis.call('ZCARD', queue) == 1 then redis.call('ZREM', THROTTLED, job.tenant) end
+  if redis.call('ZCARD', queue) == 1 then redis.call('ZREM', THROTTLED, job.tenant) end
 end
 
 -- Out of a queue, and the tenant out of what it has nothing in any more.

@@ -17,7 +17,7 @@ Argument = str | bytes | int
 _FOLDER = Path(__file__).parent
 _VERBS = (
     "put", "take", "finish", "hand_back", "move", "beat", "sweep", "cancel", "states", "live", "depths", "set_limits",
-    "pause", "resume", "pauses", "agree", "dead", "dead_message", "discard",
+    "pause", "resume", "pauses", "agree", "dead", "dead_message", "discard", "hurry",
 )  # fmt: skip
 _CHOOSING = ("take", "depths")
 

@@ -127,7 +127,7 @@ class Model:
         of_flow = [
             other for other in self.waiting(entry.lane, entry.tenant) if self.flow_of(other.entry) == flow
         ]
-        if flow and of_flow == [row]:
+        if of_flow == [row]:
             self.throttled.pop(entry.tenant, None)
 
     def wait_again(self, row: Row, now: int, due: int) -> None:

@@ -1,17 +1,20 @@
 -- Admits one attempt: adds its worst case to every window, or to none. The same id again gets the same answer.
--- ARGV: 2 attempt id; 3 worst case; 4 the millisecond in the id; 5 ms to keep; then each window's name and limit.
--- Returns {'reserved', epoch} | {'refused', window, used, held} | {'rebuild'} | {'clock', ms apart}.
+-- ARGV: 2 attempt id; 3 worst case; 4 the millisecond in the id; 5 ms to keep; then each window's name, scope and limit.
+-- Returns {'reserved', epoch} | {'refused', window, used, held, limit, top-up} | {'rebuild'} | {'clock', ms apart}.
+-- What an operator has set for a scope goes before the limit that the worker read in its routing.yaml.
 -- Window: hash {used, held}; used is settled and held together. Record of an attempt: hash {hold, settled, windows}.
 
 -- Exact for amounts up to 4 * 10^18: nine digits apart, so that the sign of the difference is right.
 local function parts(amount)
   return tonumber(amount:sub(1, -10)) or 0, tonumber(amount:sub(-9))
 end
-local function fits(used, amount, limit)
+local function fits(used, amount, limit, top_up)
   local used_high, used_low = parts(used)
   local amount_high, amount_low = parts(amount)
   local limit_high, limit_low = parts(limit)
-  return (used_high + amount_high - limit_high) * 1e9 + (used_low + amount_low - limit_low) <= 0
+  local top_high, top_low = parts(top_up)
+  local high, low = used_high + amount_high - limit_high - top_high, used_low + amount_low - limit_low - top_low
+  return high * 1e9 + low <= 0
 end
 
 local epoch = current_epoch()
@@ -23,14 +26,16 @@ if math.abs(apart) > 43200000 then return {'clock', string.format('%d', apart)} 
 local root, id, amount, keep_ms = KEYS[1] .. ':' .. epoch, ARGV[2], ARGV[3], ARGV[5]
 local record = root .. ':a:' .. id
 if redis.call('EXISTS', record) == 1 then return {'reserved', epoch} end
-for i = 6, #ARGV, 2 do
+for i = 6, #ARGV, 3 do
   local window = redis.call('HMGET', root .. ':w:' .. ARGV[i], 'used', 'held')
   local used, held = window[1] or '0', window[2] or '0'
-  if not fits(used, amount, ARGV[i + 1]) then return {'refused', ARGV[i], used, held} end
+  local changed = redis.call('HMGET', root .. ':limits', 'set:' .. ARGV[i + 1], 'top:' .. ARGV[i])
+  local limit, top_up = changed[1] or ARGV[i + 2], changed[2] or '0'
+  if not fits(used, amount, limit, top_up) then return {'refused', ARGV[i], used, held, limit, top_up} end
 end
 
 local names = {}
-for i = 6, #ARGV, 2 do
+for i = 6, #ARGV, 3 do
   local window = root .. ':w:' .. ARGV[i]
   add(window, 'used', '', amount)
   add(window, 'held', '', amount)

@@ -34,6 +34,11 @@ class WindowLimit:
     setting: str = "daily_budget_usd"
     is_shared: bool = False
 
+    @property
+    def scope(self) -> str:
+        """What all its windows, yesterday's and tomorrow's, have in common: its name without the date."""
+        return self.name.removesuffix(f":{self.date}") if self.date else self.name
+
 
 @dataclass(frozen=True)
 class Spender:

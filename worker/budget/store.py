@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 import redis.asyncio
@@ -82,6 +82,23 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class LimitChanges:
+    """What operators have changed, at one version: limits by scope, and what was added to windows."""
+
+    version: int = 0
+    limits: Mapping[str, int] = field(default_factory=dict)
+    top_ups: Mapping[str, int] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, int]:
+        """As Redis keeps them."""
+        limits = {f"set:{scope}": amount for scope, amount in self.limits.items()}
+        return limits | {f"top:{window}": amount for window, amount in self.top_ups.items()}
+
+
+UNCHANGED = LimitChanges()
+
+
+@dataclass(frozen=True)
 class Standing:
     """What windows stand at in one epoch (None: there are no books): settled and held pico-dollars."""
 
@@ -108,14 +125,14 @@ class BudgetStore:
         self._timeout_s = timeout_s
         self._scripts = {
             verb: connection.register_script(_source(verb))
-            for verb in ("reserve", "settle", "stage", "install", "holds", "spent")
+            for verb in ("reserve", "settle", "stage", "install", "holds", "spent", "limits")
         }
 
     async def reserve(
         self, attempt_id: UUID, *, amount_pico: int, windows: Sequence[WindowLimit]
     ) -> Reserved | Refused | NeedsRebuild | ClockApart:
         """Hold the amount in every window, or in none. The same id again gets the same answer."""
-        limits = [text for window in windows for text in (window.name, window.limit_pico)]
+        limits = [text for window in windows for text in (window.name, window.scope, window.limit_pico)]
         amount = min(amount_pico, MOST_PICO + 1)
         reply = await self._run("reserve", str(attempt_id), amount, attempt_id.int >> 80, KEEP_MS, *limits)
         match reply[0]:
@@ -123,8 +140,8 @@ class BudgetStore:
                 return Reserved(int(reply[1]))
             case b"refused":
                 refuser = next(window for window in windows if window.name == reply[1].decode())
-                used, held = int(reply[2]), int(reply[3])
-                return Refused(refuser, used - held, held)
+                used, held, limit, top_up = (int(number) for number in reply[2:6])
+                return Refused(replace(refuser, limit_pico=limit + top_up), used - held, held)
             case b"clock":
                 return ClockApart(int(reply[1]))
             case _:
@@ -152,13 +169,43 @@ class BudgetStore:
         """Give back the holds of attempts that were never called."""
         await self.settle_all(dict.fromkeys(attempt_ids, 0))
 
-    async def install(self, *, epoch: int, settled: Mapping[str, int], holds: Sequence[Hold]) -> bool:
+    async def install(
+        self,
+        *,
+        epoch: int,
+        settled: Mapping[str, int],
+        holds: Sequence[Hold],
+        changes: LimitChanges = UNCHANGED,
+    ) -> bool:
         """Turn the books to what SQL counted under a new epoch; False when they are newer, or were lost meanwhile."""
-        parts = list(_parts(settled, holds))
+        parts = list(_parts(settled, holds, changes))
         for number, rows in enumerate(parts):
             if not await self._run("stage", epoch, number, KEEP_MS, *rows):
                 return False
         return bool(await self._run("install", epoch, len(parts)))
+
+    async def set_limits(self, changes: LimitChanges) -> int | None:
+        """Let what operators have changed hold from now on; the epoch in which it does, None where there are no books.
+
+        An older version changes nothing.
+        """
+        pairs = [text for pair in changes.fields().items() for text in pair]
+        epoch, _holds = await self._run("limits", changes.version, KEEP_MS, *pairs)
+        return int(epoch) or None
+
+    async def limit_changes(self) -> LimitChanges:
+        """What operators have changed, as the books in force have it."""
+        epoch = (await self.standing()).epoch
+        if epoch is None:
+            return UNCHANGED
+        key = f"{self._books}:{epoch}:limits"
+        kept: Any = await self._cross("limits", lambda: cast("Awaitable[Any]", self._redis.hgetall(key)))
+        told = {name.decode(): int(amount) for name, amount in kept.items()}
+        return LimitChanges(
+            told.pop("version", 0),
+            {name.removeprefix("set:"): amount for name, amount in told.items() if name.startswith("set:")},
+            {name.removeprefix("top:"): amount for name, amount in told.items() if name.startswith("top:")},
+        )
 
     async def holds(self, *, grace_ms: int, skip: int = 0, limit: int = 500) -> list[UUID]:
         """A page of the attempts whose holds are older than the grace, oldest first."""
@@ -213,7 +260,7 @@ def _source(verb: str) -> str:
     return (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
 
 
-def _parts(settled: Mapping[str, int], holds: Sequence[Hold]) -> Iterator[list[Any]]:
+def _parts(settled: Mapping[str, int], holds: Sequence[Hold], changes: LimitChanges) -> Iterator[list[Any]]:
     """The rows of a rebuild in parts that a script may write at once; a window's held is the sum of its holds."""
     held: dict[str, int] = {}
     for hold in holds:
@@ -227,6 +274,10 @@ def _parts(settled: Mapping[str, int], holds: Sequence[Hold]) -> Iterator[list[A
         + [
             ("a", str(hold.attempt_id), hold.amount_pico, "\n".join(hold.windows), hold.attempt_id.int >> 80)
             for hold in holds
+        ]
+        + [
+            ("l", name, amount, "", "")
+            for name, amount in {"version": changes.version, **changes.fields()}.items()
         ]
     )
     while part := list(islice(rows, ROWS_A_PART)):

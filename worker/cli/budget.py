@@ -12,8 +12,9 @@ import redis.asyncio
 from producer_sdk.contract import to_usd
 from producer_sdk.settings import redis_url
 from worker.budget.rules import Spender, WindowLimit, windows
-from worker.budget.store import BudgetStore
+from worker.budget.store import BudgetStore, LimitChanges
 from worker.cli.asked import FairlaneGroup, example, json_option, print_table, say
+from worker.cli.budget_changes import set_limit, top_up
 from worker.errors import ConfigError
 from worker.job_run import utc_now
 from worker.routing_file import RoutingFile, Tenant, Tier
@@ -41,6 +42,10 @@ def budget() -> None:
     """What may be spent, and what has been."""
 
 
+budget.add_command(set_limit)
+budget.add_command(top_up)
+
+
 @budget.command(
     epilog=example("fairlane budget show --tenant acme", "fairlane budget show --run r-17 --tenant acme")
 )
@@ -48,7 +53,10 @@ def budget() -> None:
 @click.option("--run", help="This agent run's window too; with --tenant.")
 @json_option
 def show(tenant: str | None, run: str | None, as_json: bool) -> None:
-    """Show every window that routing.yaml limits, as it stands now: spent, held by calls under way, and left."""
+    """Show every window that routing.yaml limits, as it stands now: spent, held by calls under way, and left.
+
+    What was set or added while the fleet ran is in the limit.
+    """
     if run and not tenant:
         raise click.UsageError("--run is a tenant's: name it with --tenant")
     settings = WorkerSettings.from_env()
@@ -98,6 +106,7 @@ async def _standing(settings: WorkerSettings, limits: list[WindowLimit]) -> tupl
     client = redis.asyncio.Redis.from_url(redis_url(settings.fleet.broker_url), socket_timeout=5.0)
     try:
         store = BudgetStore(client, namespace=settings.fleet.namespace)
+        changed = await store.limit_changes()
         found: dict[str, tuple[int, int]] = {}
         is_known = (await store.standing()).epoch is not None
         for at in range(0, len(limits), WINDOWS_A_CALL):
@@ -105,16 +114,17 @@ async def _standing(settings: WorkerSettings, limits: list[WindowLimit]) -> tupl
             found |= (await store.standing(names)).windows
     finally:
         await client.aclose()
-    return [_line(limit, *found.get(limit.name, (0, 0))) for limit in limits], is_known
+    return [_line(limit, changed, *found.get(limit.name, (0, 0))) for limit in limits], is_known
 
 
-def _line(limit: WindowLimit, settled: int, held: int) -> Line:
+def _line(limit: WindowLimit, changed: LimitChanges, settled: int, held: int) -> Line:
+    most = changed.limits.get(limit.scope, limit.limit_pico) + changed.top_ups.get(limit.name, 0)
     return Line(
         window=limit.name,
-        limit_usd=_usd(limit.limit_pico),
+        limit_usd=_usd(most),
         spent_usd=_usd(settled),
         held_usd=_usd(held),
-        left_usd=_usd(max(0, limit.limit_pico - settled - held)),
+        left_usd=_usd(max(0, most - settled - held)),
         resets_at=limit.resets_at.isoformat() if limit.resets_at else None,
     )
 

@@ -13,26 +13,34 @@ from rich.text import Text
 
 from producer_sdk.errors import SettingsError
 from worker.cli.asked import NOT_SO, example, json_option, say
+from worker.cli.book_checks import book_checks
 from worker.cli.checks import Check, broker_checks, held, lanes_check, routing_checks
 from worker.cli.lanes import look
 from worker.errors import LedgerUnavailable
 from worker.ledger.ledger import Ledger
 from worker.settings import WorkerSettings
 
-AREAS = ("broker", "ledger", "routing", "lanes")
+AREAS = ("broker", "ledger", "routing", "lanes", "books")
 STYLES = {"ok": "green", "bad": "red", "note": "yellow"}
 
 
-@click.command(epilog=example("fairlane doctor", "fairlane doctor --only broker --only ledger --json"))
+@click.command(
+    epilog=example("fairlane doctor", "fairlane doctor books", "fairlane doctor broker ledger --json")
+)
+@click.argument("areas", nargs=-1, type=click.Choice(AREAS))
 @click.option(
-    "--only", "areas", multiple=True, type=click.Choice(AREAS), help="Look at this alone; may be repeated."
+    "--only", multiple=True, type=click.Choice(AREAS), help="The same as naming it; may be repeated."
 )
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, areas: tuple[str, ...], as_json: bool) -> None:
-    """Check broker, ledger, routing.yaml, keys, prices, lanes and clock; exit code 1 when something is wrong."""
+def doctor(ctx: click.Context, areas: tuple[str, ...], only: tuple[str, ...], as_json: bool) -> None:
+    """Check broker, ledger, routing.yaml, keys, prices, lanes, clock and books, or only the AREAS that are named.
+
+    `books` compares the budget windows in Redis with the ledger and the journal, and says each difference. Exit code 1
+    when something is wrong.
+    """
     settings = WorkerSettings.from_env()
-    checks = [check for area in areas or AREAS for check in look_at(area, settings)]
+    checks = [check for area in (*areas, *only) or AREAS for check in look_at(area, settings)]
     healthy = all(check.state != "bad" for check in checks)
     say(
         {"healthy": healthy, "checks": [asdict(check) for check in checks]},
@@ -59,6 +67,8 @@ def look_at(area: str, settings: WorkerSettings) -> Iterator[Check]:
         yield _ledger(settings)
     elif area == "routing":
         yield from routing_checks(settings)
+    elif area == "books":
+        yield from book_checks(settings)
     else:
         yield _lanes(settings)
 

@@ -13,7 +13,9 @@ from typing import Any
 import click
 
 from producer_sdk.contract import to_usd
-from worker.cli.asked import example, json_option, print_table, say
+from worker.cli.asked import FairlaneGroup, example, json_option, print_table, say
+from worker.cli.prices import show_prices
+from worker.cli.reconcile import reconcile
 from worker.ledger.ledger import DIMENSIONS, Dimension, Ledger, Span, UsageRow
 from worker.settings import WorkerSettings
 
@@ -21,10 +23,12 @@ COUNTS = ("attempts", "hits", "uncertain", "input_tokens", "output_tokens", "cac
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
-@click.command(
+@click.group(
+    cls=FairlaneGroup,
+    invoke_without_command=True,
     epilog=example(
         "fairlane usage --by tenant --by model", "fairlane usage --tenant acme --since 2026-11-01 --json"
-    )
+    ),
 )
 @click.option(
     "--by",
@@ -41,18 +45,28 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @click.option(
     "--csv", "as_csv", is_flag=True, help="Print CSV instead of words; amounts with twelve decimals."
 )
+@click.option("--prices", is_flag=True, help="Show instead what each deployment costs, and who says so.")
 @json_option
+@click.pass_context
 def usage(
+    ctx: click.Context,
+    /,
     dimensions: tuple[Dimension, ...],
     tenant: str | None,
     since: datetime | None,
     before: datetime | None,
     as_csv: bool,
+    prices: bool,
     as_json: bool,
 ) -> None:
     """Show attempts, cache hits, tokens, cost and savings, the dearest group first."""
+    if ctx.invoked_subcommand:
+        return
     if as_csv and as_json:
         raise click.UsageError("choose one of --csv and --json")
+    if prices:
+        show_prices(WorkerSettings.from_env(), as_json=as_json)
+        return
     span = Span(tenant=tenant, since=_utc(since), before=_utc(before))
     rows = asyncio.run(_ask(WorkerSettings.from_env(), dimensions, span))
     if as_csv:
@@ -114,3 +128,6 @@ def _plain(row: UsageRow) -> dict[str, Any]:
 
 def _utc(day: datetime | None) -> datetime | None:
     return day.replace(tzinfo=UTC) if day else None
+
+
+usage.add_command(reconcile)

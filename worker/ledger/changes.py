@@ -146,6 +146,29 @@ class MarkUncertain(Change):
 
 
 @dataclass
+class Reconcile(Change):
+    """Somebody knows what uncertain attempts cost after all: the provider's own export, most likely."""
+
+    known: Mapping[UUID, Settlement]
+    now: datetime
+
+    def __post_init__(self) -> None:
+        self.attempt_ids = list(self.known)
+
+    def apply(self, page: Page) -> dict[UUID, str]:
+        """`reconciled`, or the state in which an attempt was left as it is; `unknown` without a row."""
+        outcomes: dict[UUID, str] = {}
+        for attempt_id, settlement in self.known.items():
+            before = page.attempts.get(attempt_id)
+            if before is None or before.state != "uncertain":
+                outcomes[attempt_id] = before.state if before else "unknown"
+                continue
+            page.settle(rules.settled(before, settlement, now=self.now), settlement)
+            outcomes[attempt_id] = "reconciled"
+        return outcomes
+
+
+@dataclass
 class MakeVoid(Change):
     """Write tombstones for attempts without a row, so that their own rows are refused."""
 

@@ -12,14 +12,23 @@ from sqlalchemy import Connection
 from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
-from worker.ledger import migrations, queries, reads
-from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Settle
+from worker.ledger import limit_changes, migrations, queries, reads
+from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
 from worker.ledger.purge import JOBS_A_PAGE, purge_page
-from worker.ledger.queries import DIMENSIONS, AttemptLine, Dimension, Span, Totals, UsageRow
-from worker.ledger.rebuild import rebuild_sums
-from worker.ledger.records import KnownJob, OpenAttempt, OpenJob, RebuildSums, SettledAttempt, Settlement
+from worker.ledger.queries import DIMENSIONS, AttemptLine, Dimension, Span, Totals, UncertainRow, UsageRow
+from worker.ledger.rebuild import rebuild_sums, window_sums
+from worker.ledger.records import (
+    KnownJob,
+    LimitChange,
+    OpenAttempt,
+    OpenJob,
+    Overrides,
+    RebuildSums,
+    SettledAttempt,
+    Settlement,
+)
 from worker.ledger.rows import attempt_row, hit_values, job_row
 from worker.ledger.writer import Writer
 
@@ -29,13 +38,16 @@ __all__ = [
     "Dimension",
     "KnownJob",
     "Ledger",
+    "LimitChange",
     "OpenAttempt",
     "OpenJob",
+    "Overrides",
     "RebuildSums",
     "SettledAttempt",
     "Settlement",
     "Span",
     "Totals",
+    "UncertainRow",
     "UsageRow",
 ]
 
@@ -126,6 +138,29 @@ class Ledger:
     async def mark_uncertain(self, ids: Sequence[UUID]) -> list[SettledAttempt]:
         """Settle attempts in flight at their worst case; returns those of `ids` that are uncertain now."""
         return cast("list[SettledAttempt]", await self._change(MarkUncertain(list(ids), utc_now())))
+
+    async def change_limit(self, change: LimitChange) -> None:
+        """Write down an operator's change of a budget, once."""
+        await self._ask(limit_changes.add(change), writes=True)
+
+    async def overrides(self, *, since: datetime) -> Overrides:
+        """What holds beside routing.yaml; top-ups since then."""
+        return await self._ask(limit_changes.overrides(since=since))
+
+    async def reconcile(self, known: Mapping[UUID, Settlement]) -> dict[UUID, str]:
+        """Settle uncertain attempts at what they cost after all; what is not uncertain is left, and its state told.
+
+        The reaper brings the difference to Redis.
+        """
+        return cast("dict[UUID, str]", await self._change(Reconcile(dict(known), utc_now())))
+
+    async def uncertain(self, *, limit: int = 1000, tenant: str | None = None) -> list[UncertainRow]:
+        """The usage rows whose cost nobody knows, the oldest first."""
+        return await self._ask(queries.uncertain(limit=limit, tenant=tenant))
+
+    async def window_sums(self, *, since: datetime) -> RebuildSums:
+        """What a rebuild would count, without one: what every window stands at, and the attempts in flight."""
+        return await self._ask(window_sums(since=since))
 
     async def known(self, ids: Sequence[UUID]) -> dict[UUID, str]:
         """The states of those attempts that have a row."""

@@ -44,6 +44,19 @@ class UsageRow:
 
 
 @dataclass(frozen=True)
+class UncertainRow:
+    """A usage row whose cost nobody knows: it stands at the most that it can be."""
+
+    id: UUID
+    created_at: datetime
+    tenant: str
+    provider: str | None
+    model: str
+    job_id: UUID | None
+    cost_pico: int
+
+
+@dataclass(frozen=True)
 class AttemptLine:
     """One attempt as the ledger has it, to hold against a provider's books. In flight: no tokens, no cost yet."""
 
@@ -151,6 +164,20 @@ def attempt_lines(span: Span, *, limit: int) -> Callable[[Connection], list[Atte
     )
     statement = span.on(statement).where(~_IS_HIT).order_by(EVENTS.c.id).limit(limit)
     return lambda connection: [AttemptLine(*row) for row in connection.execute(statement)]
+
+
+def uncertain(*, limit: int, tenant: str | None) -> Callable[[Connection], list[UncertainRow]]:
+    """The usage rows whose cost nobody knows, the oldest first."""
+    columns = (EVENTS.c.id, EVENTS.c.created_at, EVENTS.c.tenant_id, EVENTS.c.provider, EVENTS.c.model_id)
+    statement = (
+        select(*columns, EVENTS.c.job_id, as_pico(EVENTS.c.cost_usd))
+        .where(EVENTS.c.status == "uncertain")
+        .order_by(EVENTS.c.id)
+        .limit(limit)
+    )
+    if tenant is not None:
+        statement = statement.where(EVENTS.c.tenant_id == tenant)
+    return lambda connection: [UncertainRow(*row) for row in connection.execute(statement)]
 
 
 def totals(connection: Connection) -> Totals:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Text, Uuid, cast, literal, null, select, union_all, update
 
 from worker.ledger.columns import GIGA, exact_sum, joined
+from worker.ledger.limit_changes import overrides
 from worker.ledger.reads import lowest_id
 from worker.ledger.records import OpenAttempt, RebuildSums
 from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_UNMIRRORED
@@ -25,9 +27,17 @@ def rebuild_sums(*, since: datetime, above: int) -> Callable[[Connection], Rebui
         # Then the marks, then the sums: what is settled between the two is counted and stays unmarked, so that
         # Redis is told twice. The other way round it would be marked and not counted.
         connection.execute(update(ATTEMPTS).where(IS_UNMIRRORED).values(mirrored_epoch=epoch))
-        return _counted(epoch, connection.execute(_sums(since)))
+        sums = _counted(epoch, connection.execute(_sums(since)))
+        return replace(sums, overrides=overrides(since=since)(connection))
 
     return rebuild
+
+
+def window_sums(*, since: datetime) -> Callable[[Connection], RebuildSums]:
+    """The same sums under the epoch in force; nothing is changed."""
+    return lambda connection: _counted(
+        int(connection.execute(select(EPOCH.c.epoch)).scalar_one()), connection.execute(_sums(since))
+    )
 
 
 def _sums(since: datetime) -> Any:

@@ -69,9 +69,31 @@ class SettledAttempt:
 
 
 @dataclass(frozen=True)
+class LimitChange:
+    """What an operator has changed: a scope's limit (None: routing.yaml's again), or one window's top-up."""
+
+    id: UUID
+    kind: Literal["set", "top_up"]
+    name: str
+    amount_pico: int | None
+    reason: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What holds beside routing.yaml: limits by scope, and what was added to windows. `version` only grows."""
+
+    version: int = 0
+    limits: dict[str, int] = field(default_factory=dict)
+    top_ups: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RebuildSums:
     """What every window stands at under a new epoch."""
 
     epoch: int
     settled: dict[str, int]
     holds: list[OpenAttempt]
+    overrides: Overrides = field(default_factory=Overrides)

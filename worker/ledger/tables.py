@@ -104,6 +104,19 @@ Index("llm_jobs_open", JOBS.c.job_id, sqlite_where=IS_OPEN, postgresql_where=IS_
 IS_KEPT = text("finished_at IS NOT NULL AND purged_at IS NULL")
 Index("llm_jobs_kept", JOBS.c.finished_at, sqlite_where=IS_KEPT, postgresql_where=IS_KEPT)
 
+# What operators have changed of budgets. `set`: the limit of all windows of a scope (NULL: routing.yaml's again);
+# `top_up`: added to one window.
+LIMIT_CHANGES = Table(
+    "llm_limit_changes",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("amount_pico", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
 # One row: the epoch of the books in Redis. Whoever journals shares its lock, a rebuild takes it alone.
 EPOCH = Table(
     "llm_epoch",

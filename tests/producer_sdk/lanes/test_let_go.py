@@ -218,3 +218,15 @@ async def test_live_tags_are_those_that_hold_their_jobs(hall: Hall) -> None:
     a, b = await hall.take(2)
     await hall.finish(a)
     assert await hall.lanes.live([a.tag, b.tag, "never:put", "odd", ""]) == {b.tag}
+
+
+async def test_jobs_that_were_handed_back_with_a_delay_can_be_hurried_and_no_others(hall: Hall) -> None:
+    await hall.put(job("parked"), job("other", "zenith"), job("later", due_ms=hall.now_ms + 9000))
+    held = {one.job_id: one for one in await hall.take(2)}
+    for one in held.values():
+        await hall.lanes.hand_back(one.tag, delay_ms=60_000)
+    assert await hall.names(9) == []
+    assert await hall.lanes.hurry("acme") == 1
+    assert await hall.names(9) == ["parked"]
+    assert await hall.lanes.hurry("acme") == 0
+    assert (await hall.state("other"), await hall.state("later")) == ("delayed", "delayed")

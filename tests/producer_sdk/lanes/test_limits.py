@@ -112,6 +112,17 @@ async def test_a_task_with_limits_of_its_own_holds_up_no_other_task_of_its_tenan
     assert await hall.names(9) == ["r2"]
 
 
+async def test_a_task_that_is_throttled_holds_up_no_other_task_that_comes_later(hall: Hall) -> None:
+    own = TaskLimits(requests_per_min=1)
+    await hall.limit(WIDE, acme=limits(burst_s=1, tasks={"rag": own}))
+    await hall.put(job("r0", task="rag"), job("r1", task="rag"))
+    assert await hall.names(9) == ["r0"]
+    assert await hall.names(9) == []
+    await hall.put(job("c0", task="classify"))
+    assert await hall.names(9) == ["c0"]
+    assert await hall.names(9) == []
+
+
 async def test_a_tasks_own_rate_is_beside_its_tenants(hall: Hall) -> None:
     own = TaskLimits(requests_per_min=60)
     await hall.limit(WIDE, acme=limits(requests_per_min=600, burst_s=2, tasks={"rag": own}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -9,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 from click.testing import CliRunner, Result
 
 from tests.servers import Valkey
+from tests.worker.money_desk import open_desk
 from worker.cli.main import cli
 from worker.cli.usage import _as_text
 from worker.ledger.ledger import Ledger
@@ -72,3 +75,118 @@ def test_usage_as_csv_has_its_head_even_when_nothing_was_used(run: Run, tmp_path
 @pytest.mark.parametrize(("text", "written"), [("=1+1", "'=1+1"), ("acme", "acme"), (3, 3), ("-x", "'-x")])
 def test_no_name_is_a_formula_to_a_spreadsheet(text: object, written: object) -> None:
     assert _as_text(text) == written
+
+
+GOOD = "attempt_id,cost_usd,input_tokens,model\n018f3a5e-7c00-7000-8000-000000000001,0.0012,17,gpt\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the head line has no attempt_id"),
+        ("attempt_id\nx\n", "the head line has no cost_usd"),
+        (GOOD.replace("018f", "zzzz"), "export.csv:2: attempt_id is not a UUID"),
+        (GOOD.replace("0.0012", "nan"), "export.csv:2: cost_usd must be a number from 0"),
+        (GOOD.replace("0.0012", "-1"), "export.csv:2: cost_usd must be a number from 0"),
+        (GOOD.replace("0.0012", "a lot"), "export.csv:2: cost_usd must be a number from 0"),
+        (GOOD.replace("17", "1.5"), "export.csv:2: input_tokens must be a whole number"),
+        (GOOD + GOOD.splitlines()[1] + "\n", "export.csv:3: attempt_id stands twice"),
+    ],
+)
+def test_a_wrong_export_is_named_by_its_line_and_changes_nothing(
+    run: Run, tmp_path: Path, text: str, sentence: str
+) -> None:
+    export = tmp_path / "export.csv"
+    export.write_text(text)
+    refused = run("usage", "reconcile", str(export))
+    assert refused.exit_code == 3
+    assert sentence in refused.stderr
+
+
+def test_an_export_is_read_and_says_what_became_of_each_call(run: Run, tmp_path: Path) -> None:
+    Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}").migrate()
+    export = tmp_path / "export.csv"
+    export.write_text(GOOD)
+    assert run("usage", "reconcile").stdout == "No call is uncertain.\n"
+    assert run("usage", "reconcile", str(export), "--dry-run").stdout == "1 calls read, nothing changed\n"
+    said = json.loads(run("usage", "reconcile", str(export), "--json").stdout)
+    assert said == {"lines": 1, "dry_run": False, "unknown": 1}
+    assert run("usage", "reconcile", str(tmp_path / "nowhere.csv")).exit_code == 3
+
+
+def test_prices_are_shown_with_their_source(run: Run) -> None:
+    said = json.loads(run("usage", "--prices", "--json").stdout)
+    assert said["left_out"] == {}
+    assert said["prices"]["local/m"] | {"id": ""} == {
+        "input": "1",
+        "cache_read": "1",
+        "cache_write": "1",
+        "cache_write_long": "0",
+        "output": "1",
+        "id": "",
+        "source": "routing.yaml",
+    }
+    assert "USD per million tokens" in run("usage", "--prices").stdout
+
+
+@pytest.fixture
+def books(valkey: Valkey, namespace: str, tmp_path: Path) -> None:
+    """Built, as a worker does it before it admits anything."""
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    Ledger(url).migrate()
+
+    async def build() -> None:
+        async with redis.asyncio.Redis.from_url(valkey.redis_url) as client:
+            desk = open_desk(client, namespace, url)
+            await desk.books.rebuild()
+            await desk.close()
+
+    asyncio.run(build())
+
+
+def limit_of(run: Run, window: str) -> str:
+    said = json.loads(run("budget", "show", "--json").stdout)
+    return next(one["limit_usd"] for one in said["windows"] if one["window"].startswith(window))
+
+
+@pytest.mark.usefixtures("books")
+def test_a_limit_is_set_added_to_and_taken_back_while_the_fleet_runs(run: Run) -> None:
+    assert run("budget", "set", "7.5", "--tenant", "acme").stdout == "t:acme:d: the limit is 7.5 USD\n"
+    assert limit_of(run, "t:acme:d:") == "7.5"
+    assert (
+        "0.25 USD more" in run("budget", "top-up", "0.25", "--tenant", "acme", "--reason", "order 17").stdout
+    )
+    assert limit_of(run, "t:acme:d:") == "7.75"
+    assert run("budget", "set", "default", "--tenant", "acme").exit_code == 0
+    assert limit_of(run, "t:acme:d:") == "5.25"
+    assert limit_of(run, "t:globex:d:") == "5"
+    for words in (
+        ("--provider", "local"),
+        ("--fleet", "--monthly"),
+        ("--tenant", "acme", "--feature", "rag"),
+    ):
+        assert run("budget", "set", "0", *words).exit_code == 0, words
+    assert limit_of(run, "p:local:d:") == limit_of(run, "fleet:m:") == limit_of(run, "f:acme:rag:d:") == "0"
+
+
+@pytest.mark.usefixtures("books")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("set", "5"), 2),
+        (("set", "5", "--tenant", "acme", "--fleet"), 2),
+        (("set", "5", "--feature", "rag"), 2),
+        (("set", "-1", "--tenant", "acme"), 2),
+        (("set", "nan", "--tenant", "acme"), 2),
+        (("set", "1e30", "--tenant", "acme"), 2),
+        (("top-up", "0", "--tenant", "acme"), 2),
+        (("top-up", "default", "--tenant", "acme"), 2),
+        (("set", "5", "--tenant", "nobody"), 3),
+        (("set", "5", "--provider", "nobody"), 3),
+        (("set", "5", "--fleet"), 3),  # routing.yaml has only a month's
+    ],
+)
+def test_a_change_that_names_no_window_or_no_amount_is_refused(
+    run: Run, words: tuple[str, ...], code: int
+) -> None:
+    assert run("budget", *words).exit_code == code

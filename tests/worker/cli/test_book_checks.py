@@ -1,0 +1,58 @@
+"""`fairlane doctor books` on real books, right and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from tests.servers import Valkey
+from tests.stories.conftest import home_settings
+from tests.worker.money_desk import Desk, attempt_of, open_desk
+from worker.cli.book_checks import compared
+from worker.ledger.ledger import Ledger
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture
+def settings(valkey: Valkey, namespace: str, tmp_path: Path) -> WorkerSettings:
+    usual = home_settings(tmp_path)
+    fleet = replace(usual.fleet, broker_url=valkey.broker_url, namespace=namespace)
+    Ledger(usual.ledger_url).migrate()
+    return replace(usual, fleet=fleet)
+
+
+@pytest.fixture
+async def desk(settings: WorkerSettings, client: redis.asyncio.Redis) -> Desk:
+    desk = open_desk(client, settings.fleet.namespace, settings.ledger_url)
+    await desk.books.rebuild()
+    yield desk
+    await desk.close()
+
+
+async def test_books_that_agree_are_counted(settings: WorkerSettings, desk: Desk) -> None:
+    await desk.whole(40, 10)
+    held = attempt_of(30)
+    assert await desk.reserve(held)
+    assert await desk.journal(held)
+    assert await compared(settings) == (1, [])
+
+
+async def test_each_window_that_differs_is_said_with_both_amounts(
+    settings: WorkerSettings, desk: Desk
+) -> None:
+    attempt = await desk.whole(40, 10)
+    await desk.store.settle(attempt.id, amount_pico=25)
+    count, [difference] = await compared(settings)
+    assert count == 1
+    assert (difference.window, difference.redis, difference.ledger) == (attempt.windows[0], (25, 0), (10, 0))
+    assert difference.said() == (
+        "spent: $0.000000000025 in Redis, $0.00000000001 in the ledger; held: $0 in Redis, $0 in the ledger"
+    )
+
+
+async def test_without_books_there_is_nothing_to_compare(settings: WorkerSettings, desk: Desk) -> None:
+    await desk.flush()
+    assert await compared(settings) == (None, [])
