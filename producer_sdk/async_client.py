@@ -109,7 +109,7 @@ class AsyncFleet:
 
     async def dead_message(self, job_id: uuid.UUID | str) -> bytes:
         """A dead letter's message as it came (docs/wire.md). Raises UnknownJob."""
-        return await self._link.dead_message(as_id(job_id))
+        return await self._link.dead_message(str(job_id))
 
     async def replay(self, job_id: uuid.UUID | str) -> AsyncJobHandle:
         """Run a dead letter once more, as a job of its own: the handle's. Raises UnknownJob, JobRejected."""
@@ -120,7 +120,7 @@ class AsyncFleet:
 
     async def discard(self, job_ids: Iterable[uuid.UUID | str]) -> int:
         """Take dead letters off their list; how many were on it."""
-        return await self._link.discard([as_id(job_id) for job_id in job_ids])
+        return await self._link.discard([str(job_id) for job_id in job_ids])
 
     async def close(self) -> None:
         """Close every connection. Jobs go on without us."""

@@ -122,8 +122,7 @@ class Fleet:
 
     def dead_message(self, job_id: uuid.UUID | str) -> bytes:
         """A dead letter's message as it came (docs/wire.md). Raises UnknownJob."""
-        wanted = as_id(job_id)
-        return self._thread.call(lambda link: link.dead_message(wanted))
+        return self._thread.call(lambda link: link.dead_message(str(job_id)))
 
     def replay(self, job_id: uuid.UUID | str) -> JobHandle:
         """Run a dead letter once more, as a job of its own: the handle's. Raises UnknownJob, JobRejected."""
@@ -135,7 +134,7 @@ class Fleet:
 
     def discard(self, job_ids: Iterable[uuid.UUID | str]) -> int:
         """Take dead letters off their list; how many were on it."""
-        wanted = [as_id(job_id) for job_id in job_ids]
+        wanted = [str(job_id) for job_id in job_ids]
         return self._thread.call(lambda link: link.discard(wanted))
 
     def close(self) -> None:

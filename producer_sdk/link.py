@@ -22,6 +22,7 @@ from producer_sdk.waiting import Replies
 
 Cancelled = Literal["pending", "running", "finished"]
 JobState = JobStatus | Literal["pending", "delayed", "running", "closing", "finished", "dead", "unknown"]
+FSYNC_SHARE = 0.8  # of what the connection itself waits for an answer
 _SHORTEST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
@@ -68,10 +69,12 @@ class Link:
 
     async def _put(self, entries: list[LaneEntry], *, fsync: bool) -> list[PutReply]:
         settings, op_id = self.settings, uuid7().hex
+        fsync_ms = int(1000 * FSYNC_SHARE * settings.broker_timeout_s) if fsync else 0
         if fsync:
             await ask(lambda: check_fsync(self._redis), settings)
         return await ask(
-            lambda: self.lanes.put(entries, ttl_s=settings.result_ttl_s, op_id=op_id, fsync=fsync), settings
+            lambda: self.lanes.put(entries, ttl_s=settings.result_ttl_s, op_id=op_id, fsync_ms=fsync_ms),
+            settings,
         )
 
     async def wait(self, receipt: Receipt, *, timeout_s: float) -> JobResult:
@@ -132,9 +135,9 @@ class Link:
         """The jobs that the lanes gave up, the newest first."""
         return await ask(lambda: self.lanes.dead(limit, tenant=tenant), self.settings)
 
-    async def dead_message(self, job_id: uuid.UUID) -> bytes:
+    async def dead_message(self, job_id: str) -> bytes:
         """A dead letter's message as it came. Raises UnknownJob."""
-        message = await ask(lambda: self.lanes.dead_message(str(job_id)), self.settings)
+        message = await ask(lambda: self.lanes.dead_message(job_id), self.settings)
         if message is None:
             raise UnknownJob(f"there is no dead letter {job_id}: `fairlane dead list` shows those there are")
         return message
@@ -142,18 +145,20 @@ class Link:
     async def replay(self, job_id: uuid.UUID) -> Receipt:
         """Put a dead letter into its lane once more, as a job of its own; off the list when it was accepted."""
         try:
-            job = replay_of(await self.dead_message(job_id), now=datetime.now(UTC))
+            job = replay_of(
+                await self.dead_message(str(job_id)), now=datetime.now(UTC), key=self.settings.producer_key
+            )
         except BadMessage as error:
             sentence = f"{error}: it cannot be replayed, take it off the list with `fairlane dead purge`"
             return Receipt(job_id, "refused", JobError.of(ErrorCode.INVALID_JOB, sentence))
         [receipt] = await self.put([self.packer.prepare(job)], wait_s=0.0)
         if not receipt.refused:
-            await self.discard([job_id])
+            await self.discard([str(job_id)])
         return receipt
 
-    async def discard(self, job_ids: Sequence[uuid.UUID]) -> int:
+    async def discard(self, job_ids: Sequence[str]) -> int:
         """Take dead letters off their list; how many were on it."""
-        return await ask(lambda: self.lanes.discard([str(job_id) for job_id in job_ids]), self.settings)
+        return await ask(lambda: self.lanes.discard(job_ids), self.settings)
 
     async def close(self) -> None:
         """Close every connection; whoever still waits is told."""

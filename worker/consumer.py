@@ -27,15 +27,13 @@ from producer_sdk.contract.envelope import (
     BadMessage,
     Envelope,
     Header,
-    LaneEntry,
     NewerVersion,
-    entry_of,
     unpack,
 )
 from producer_sdk.contract.ids import uuid7
 from producer_sdk.lanes import Delivery, Lanes, WrongShards
 from worker.assembly import Assembly
-from worker.delivery import Acks, HeldDelivery, decoded, patiently
+from worker.delivery import Acks, HeldDelivery, decoded, patiently, put_back
 from worker.errors import ConfigError, LedgerUnavailable
 from worker.job_run import Lease
 from worker.lane_limits import lane_limits
@@ -131,6 +129,8 @@ class LaneFeeder:
             for held in list(self.held.values()):
                 held.interrupt("shutdown")
             await self._emptied(10.0)
+        if self._putting:
+            await asyncio.wait(self._putting, timeout=10.0)
         for _ in range(MOST_CANCELS):
             for task in self._tasks:
                 task.cancel()
@@ -249,17 +249,9 @@ class LaneFeeder:
         if held.lease.lost:
             return
         held.interrupt("lost")
-        try:
-            entry = entry_of(held.delivery.message)
-        except BadMessage:
-            return
-        putting = asyncio.get_running_loop().create_task(self._put_back(entry))
+        putting = asyncio.get_running_loop().create_task(put_back(self.assembly, held))
         self._putting.add(putting)
         putting.add_done_callback(self._putting.discard)
-
-    async def _put_back(self, entry: LaneEntry) -> None:
-        ttl_s = self.assembly.settings.fleet.result_ttl_s
-        await patiently(lambda: self.assembly.lanes.put([entry], ttl_s=ttl_s))
 
     async def _listen(self) -> None:
         """Wake-ups and cancellations by pub/sub; beats and the idle poll cover what it loses."""
@@ -335,7 +327,7 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
         assembly = await assemble()
         pool.watchdog_s = assembly.settings.watchdog_s
         try:
-            await _agree_on_shards(assembly)
+            await agree_on_shards(assembly)
             await assembly.lanes.set_limits(lane_limits(assembly.routing))
         except BaseException:
             await assembly.close()
@@ -347,17 +339,21 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
     return LaneConsumer
 
 
-async def _agree_on_shards(assembly: Assembly) -> None:
-    """Raises ConfigError where jobs wait in another number of shards. Empty lanes take the worker's number."""
+async def agree_on_shards(assembly: Assembly) -> None:
+    """Raises ConfigError where anything is in another number of shards. Empty lanes take the worker's number.
+
+    The number is changed first: whoever knows the old one is refused from then on, and what came before is seen.
+    """
     lanes, settings = assembly.lanes, assembly.settings
     try:
         await lanes.agree()
     except WrongShards as wrong:
         old = Lanes(assembly.redis, namespace=settings.fleet.namespace, shards=wrong.found)
-        counts = await old.counts()
-        if counts.pending or counts.delayed or counts.running or counts.closing:
-            raise ConfigError(f"{wrong}, or let the jobs in them end first") from wrong
         await lanes.agree(change_from=wrong.found)
+        if any(vars(await old.counts()).values()) or await old.pauses():
+            await old.agree(change_from=lanes.shards.count)
+            what = "let the jobs in them end, purge the dead letters and resume who is paused first"
+            raise ConfigError(f"{wrong}, or {what}") from wrong
 
 
 def _dispatch_to(consumer: Any) -> Dispatch:

@@ -13,7 +13,7 @@ import pydantic_core
 import redis.exceptions
 
 from producer_sdk.contract import MEANINGS, ErrorCode, JobError, JobResult
-from producer_sdk.contract.envelope import BadMessage, Envelope, check_job, is_signed
+from producer_sdk.contract.envelope import BadMessage, Envelope, check_job, entry_of, is_signed
 from producer_sdk.lanes import Delivery, Finished
 from worker.assembly import Assembly
 from worker.errors import HandBack, JobInterrupted, LeaseLost, LedgerUnavailable
@@ -154,6 +154,7 @@ class HeldDelivery:
             retries=retries,
             queue_ms=max(0, self.delivery.taken_ms - self.delivery.put_ms),
             message=self.delivery.message,
+            fleet=self.assembly.settings.fleet.namespace,
             stop=self._stop or self.delivery.stop,
         )
 
@@ -306,7 +307,10 @@ class Acks:
             batch, self._waiting = self._waiting[:64], self._waiting[64:]
             items = [finished for _held, finished in batch]
             try:
-                await patiently(lambda items=items: self._assembly.lanes.finish(items))  # type: ignore[misc]
+                told = await patiently(lambda items=items: self._assembly.lanes.finish(items))  # type: ignore[misc]
+                await self._put_back(
+                    [held for (held, _), counts in zip(batch, told, strict=True) if not counts]
+                )
             except redis.exceptions.RedisError:
                 logger.exception(
                     "results were not written: their leases run out, and their final rows are published"
@@ -315,10 +319,30 @@ class Acks:
                 for held, _finished in batch:
                     self._freed(held)
 
+    async def _put_back(self, fenced: list[HeldDelivery]) -> None:
+        """A server that was flushed knows nothing of the job: put back, it is answered from its final row."""
+        if not fenced:
+            return
+        lanes = self._assembly.lanes
+        states = await lanes.states([held.delivery.job_id for held in fenced])
+        for held, state in zip(fenced, states, strict=True):
+            if state.state == "unknown":
+                await put_back(self._assembly, held)
+
     async def settled(self) -> None:
         """Wait until nothing is queued."""
         if self._flushing:
             await self._flushing
+
+
+async def put_back(assembly: Assembly, held: HeldDelivery) -> None:
+    """Into its lane again, however deep its queue is; a job that is known there stays as it is."""
+    try:
+        entry = entry_of(held.delivery.message)
+    except BadMessage:
+        return
+    ttl_s = assembly.settings.fleet.result_ttl_s
+    await patiently(lambda: assembly.lanes.put([entry], ttl_s=ttl_s, inside=True))
 
 
 async def patiently(call: Callable[[], Awaitable[Any]], *, within_s: float = 600.0) -> Any:

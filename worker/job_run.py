@@ -91,6 +91,7 @@ class JobRun:
     retries: int = 0
     queue_ms: int = 0
     message: bytes = field(default=b"", repr=False)
+    fleet: str = ""  # whose lanes it came from: their namespace
     stop: str | None = None  # the lane says why it must not be called: cancelled, expired, dead
     started: float = field(default_factory=time.monotonic)
     tenant: Tenant | None = None

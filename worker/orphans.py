@@ -47,7 +47,9 @@ class Orphans:
         """One round; how many were put back."""
         before, after, total = utc_now() - timedelta(seconds=self._lease_s), None, 0
         for _ in range(MOST_PAGES):
-            page = await self._ledger.open_jobs(created_before=before, limit=PAGE, after=after)
+            page = await self._ledger.open_jobs(
+                fleet=self._lanes.keys.namespace, created_before=before, limit=PAGE, after=after
+            )
             total += await self._put_back({job.job_id: job.message for job in page}) if page else 0
             if len(page) < PAGE:
                 break
@@ -58,6 +60,9 @@ class Orphans:
 
     async def _put_back(self, messages: dict[UUID, bytes]) -> int:
         states = await self._lanes.states([str(job_id) for job_id in messages])
+        # asked after the states: a server that was flushed since the sweep says so, and live workers come first
+        if (await self._lanes.beat([], lease_ms=int(1000 * self._lease_s))).held_off:
+            return 0
         lost = [
             entry for state in states if state.state == "unknown" for entry in _entry(messages, state.job_id)
         ]

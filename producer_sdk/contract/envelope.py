@@ -259,12 +259,18 @@ def job_in(body: bytes) -> Job:
     return check_job(fields)
 
 
-def replay_of(message: bytes, *, now: datetime) -> Job:
+def replay_of(message: bytes, *, now: datetime, key: bytes | None = None) -> Job:
     """The job of a dead letter, once more, under an id of its own and alone: its canvas went on without it.
 
-    Raises BadMessage where the message cannot be read.
+    Raises BadMessage where the message cannot be read, or, with a key, where it was not signed with it: whoever replays
+    a job signs it anew.
     """
-    job = read_job(unpack(message))
+    envelope = unpack(message)
+    job, header = read_job(envelope), envelope.header
+    if (job.tenant, job.task, job.lane) != (header.tenant, header.task, header.lane):
+        raise BadMessage("the message's header names another tenant, task or lane than its job")
+    if key and not is_signed(header, key):
+        raise BadMessage("the job is not signed with the fleet's key")
     metadata = {**job.metadata, "replay_of": str(job.job_id)}
     changes: dict[str, Any] = {"job_id": replay_id(job.job_id), "idempotency_key": None, "metadata": metadata}
     if job.deadline and job.deadline <= now:

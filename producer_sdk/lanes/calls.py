@@ -104,7 +104,10 @@ def move(script: Script, shards: Shards, tag: str, entry: LaneEntry) -> Call:
 def agrees(script: Script, shards: Shards, *, change_from: int = 0) -> list[Call]:
     """agree.lua, in every shard; and in the old ones, where their number is changed."""
     every = Shards(shards.namespace, max(shards.count, change_from)).all
-    return [Call(script, [keys.root], [shards.count, int(change_from > 0)]) for keys in every]
+    change = int(change_from > 0)
+    return [
+        Call(script, [keys.root], [shards.count, change, int(keys.shard >= shards.count)]) for keys in every
+    ]
 
 
 def job_of(tag: str) -> str:

@@ -7,22 +7,25 @@ local function wake_due(most)
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED_OF .. tenant, '-inf', NOW, 'LIMIT', 0, 16)) do
       redis.call('ZREM', DELAYED_OF .. tenant, id)
       local job = read(id)
-      if job and job.state == 'delayed' then enqueue(job) end
+      if job and job.state == 'delayed' then enqueue(job) elseif not job then bury_damaged(id, tenant) end
     end
     local later = redis.call('ZRANGE', DELAYED_OF .. tenant, 0, 0, 'WITHSCORES')
     if later[1] then redis.call('ZADD', DELAYED, math.max(later[2], NOW), tenant)
     else redis.call('ZREM', DELAYED, tenant) end
     place(tenant)
   end
-  for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', THROTTLED, '-inf', NOW, 'LIMIT', 0, most)) do
-    look_again(tenant)
+  for _, lane in ipairs(LANES) do
+    for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', THROTTLED .. lane, '-inf', NOW, 'LIMIT', 0, most)) do
+      redis.call('ZREM', THROTTLED .. lane, tenant)
+      place(tenant)
+    end
   end
 end
 
 -- Milliseconds until a worker that found nothing should look again; -1: not before it is woken.
 local function until_due()
   local soonest = -1
-  for _, set in ipairs({ DELAYED, CLOSING, THROTTLED }) do
+  for _, set in ipairs({ DELAYED, CLOSING, THROTTLED .. LANES[1], THROTTLED .. LANES[2] }) do
     local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
     local wait = head[1] and math.max(0, head[2] - NOW)
     if wait and (soonest < 0 or wait < soonest) then soonest = wait end

@@ -12,7 +12,7 @@ local function finish(key, tag, has_result, result, ttl, channel, cost, tokens, 
     if channel ~= '' then redis.call('PUBLISH', channel, job.id) end
   end
   if dead ~= '' then bury(job.id, job.tenant, job.lost + 1, dead) end
-  if not job.stop then settle(job, tonumber(tokens)) end
+  if job.charged then settle(job, tonumber(tokens)) end
   release(job, 'finish')
   redis.call('DEL', MESSAGE .. job.id)
   redis.call('HDEL', JOB .. job.id, 'task', 'cost', 'tokens', 'priority', 'spot', 'put', 'deadline', 'ttl', 'back',
@@ -20,7 +20,9 @@ local function finish(key, tag, has_result, result, ttl, channel, cost, tokens, 
   set_state(job, job.stop == 'dead' and 'dead' or 'finished')
   redis.call('EXPIRE', JOB .. job.id, math.max(tonumber(ttl), tonumber(job.ttl) or 0))
   place(job.tenant)
-  if cost ~= '' and not job.stop then correct(job.lane, job.tenant, cost - job.cost) end
+  if cost ~= '' and job.charged then
+    correct(job.lane, job.tenant, cost / (limits_of(job.tenant).weight or 1) - job.charged)
+  end
   return 1
 end
 

@@ -7,9 +7,8 @@ if not is_live then return job and job.last == 'hand_back:' .. ARGV[1] and 1 or 
 local delay_ms = tonumber(ARGV[2])
 redis.call('HSET', JOB .. job.id, 'back', 1)
 job.back = '1'
-local was_charged = not job.stop
-if was_charged then settle(job, 0) end
+if job.charged then settle(job, 0) end
 release(job, 'hand_back')
 wait_again(job, delay_ms > 0 and NOW + delay_ms or 0)
-if was_charged then correct(job.lane, job.tenant, -job.cost) end
+if job.charged then correct(job.lane, job.tenant, -job.charged) end
 return 1

@@ -1,12 +1,12 @@
 -- Prelude: a job's record and its moves between pending, delayed, running, closing and its end.
 -- Record: tenant, lane, task, state, digest, cost, tokens, priority, spot (its place), put (ms), deadline, ttl, op (of its
--- put); while held: tag, worker, flow; lost (deliveries whose worker was lost), back (it comes to the head), cancel, stop;
+-- put); while held: tag, worker, flow, charged (of its tenant's virtual time); lost (deliveries whose worker was lost), back (it comes to the head), cancel, stop;
 -- last (the verb and tag that let go). Until a worker has had it, the record is packed in front of its message (fresh).
 -- A server without memory refuses the first write that adds something, and every later one or none of a script: so a
 -- script writes before it removes, and is refused as a whole.
 
 local FIELDS = { 'state', 'tenant', 'lane', 'task', 'digest', 'cost', 'tokens', 'priority', 'spot', 'put', 'deadline',
-  'ttl', 'op', 'tag', 'flow', 'lost', 'back', 'cancel', 'stop', 'last' }
+  'ttl', 'op', 'tag', 'flow', 'charged', 'lost', 'back', 'cancel', 'stop', 'last' }
 local PACKED = { 'lane', 'priority', 'cost', 'tokens', 'put', 'deadline', 'ttl', 'digest', 'op', 'task', 'tenant' }
 local NUMBERS = { cost = 1, tokens = 0, priority = 5, spot = 0, put = 0, deadline = 0, lost = 0 }
 local LANE_NUMBERS = { interactive = 1, batch = 2 }

@@ -19,7 +19,8 @@ class LaneKeys:
     | `paused` | hash: tenant, until when and why | permanent, one |
     | `tenants` | zset: tenants with work | permanent, one; who has none left is swept out |
     | `ready:<lane>`, `parked:<lane>` | zset: tenant, virtual time | permanent, two each; idle tenants are pruned |
-    | `throttled` | zset: tenant, when to look again | while tenants are in it |
+    | `charged:<lane>` | hash: tenant, charged for its running jobs | while jobs run |
+    | `throttled:<lane>` | zset: tenant, when to look again | while tenants are in it |
     | `bucket:<scope>` | hash: requests and tokens left | until it is full again |
     | `queue:<lane>:<scope>` | zset: pending jobs in order | while jobs are in it |
     | `flows:<lane>:<tenant>` | set: tasks with a queue of their own | while jobs are in those |
@@ -32,6 +33,7 @@ class LaneKeys:
     | `take:<operation id>` | list: jobs given out | two leases |
     | `dead` | zset | permanent, one; at most 10,000 jobs of the last 7 days |
     | `dead:<id>` | hash: why, and the message, for a replay | 7 days |
+    | `fsync` | string: a write to wait for | a minute |
     | `clock`, `run` | string | only where a test overrides the clock |
 
     A scope is `:<tenant>`, or `<task>:<tenant>` for a task with limits of its own; no task's name holds a colon. The

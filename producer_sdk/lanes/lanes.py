@@ -32,7 +32,7 @@ from producer_sdk.lanes.scripts import Argument, Call, Clock
 TAGS_A_SCRIPT = 500
 MOST_TAKEN = 256
 DEAD_A_SCRIPT = 500
-FSYNC_TIMEOUT_MS = 10_000
+HURRIED_A_SCRIPT, MOST_HURRIES = 1000, 1000
 
 
 class NotDurable(redis.TimeoutError):
@@ -74,23 +74,22 @@ class Lanes:
         ttl_s: int,
         inside: bool = False,
         op_id: str | None = None,
-        fsync: bool = False,
+        fsync_ms: int = 0,
     ) -> list[PutReply]:
         """Put jobs into their queues in one round trip; one reply a job, in order.
 
         A job is remembered for `ttl_s` seconds after its end. `inside`: put by other jobs, so they go in however
-        deep their queue is. The same `op_id` again gets the same replies. `fsync` waits until the server's log is
-        on its disk (WAITAOF), and raises NotDurable when that takes too long. Raises WrongShards.
+        deep their queue is. The same `op_id` again gets the same replies. `fsync_ms`: for so long it waits until
+        the server's log is on its disk (WAITAOF), or raises NotDurable. Raises WrongShards.
         """
         await self.agree()
         options = calls.PutOptions(ttl_s=ttl_s, inside=inside, op_id=op_id)
         parts = calls.puts(self._scripts["put"], self.shards, entries, options)
-        fsync_ms = FSYNC_TIMEOUT_MS if fsync else 0
         try:
             answers = await self._run_all("put", [call for _places, call in parts], fsync_ms=fsync_ms)
         except redis.ResponseError as error:
             raise wrong_shards(error) from error
-        if fsync and answers.pop()[0] < 1:
+        if fsync_ms and answers.pop()[0] < 1:
             raise NotDurable("the server did not write the jobs to its disk in time: put them again")
         rows = calls.in_order([(part[0], answer) for part, answer in zip(parts, answers, strict=True)])
         return [replies.put_reply(entry.job_id, row) for entry, row in zip(entries, rows, strict=True)]
@@ -140,13 +139,15 @@ class Lanes:
         """Extend the leases of the tags that this worker holds; which of them it has lost, which were cancelled."""
         lost: set[str] = set()
         cancelled: set[str] = set()
+        held_off = False
         by_shard = self._by_shard(tags)
         for keys in self.shards.all:
             for chunk in _chunks(by_shard[keys]) or [[]]:
-                lost_numbers, cancelled_numbers = await self._run("beat", keys, lease_ms, *chunk)
+                lost_numbers, cancelled_numbers, is_off = await self._run("beat", keys, lease_ms, *chunk)
+                held_off = held_off or bool(is_off)
                 lost.update(chunk[number - 1] for number in lost_numbers)
                 cancelled.update(chunk[number - 1] for number in cancelled_numbers)
-        return Beat(frozenset(lost), frozenset(cancelled))
+        return Beat(frozenset(lost), frozenset(cancelled), held_off=held_off)
 
     async def sweep(self, *, lease_ms: int, delivery_cap: int) -> Swept:
         """Bring back the jobs of workers that are gone; give up those that were lost `delivery_cap` times."""
@@ -195,17 +196,26 @@ class Lanes:
                 raise WrongShards(number)
         self._has_agreed = True
 
-    async def pause(self, tenant: str, *, until_ms: int = 0, reason: str = "") -> None:
-        """Hand out none of a tenant's jobs until then (Unix ms; 0: until it is resumed); what runs goes on."""
-        await self._run("pause", self.shards.of_tenant(tenant), tenant, max(until_ms, 0), reason)
+    async def pause(self, tenant: str, *, for_ms: int = 0, reason: str = "") -> int:
+        """Hand out none of a tenant's jobs for so long (0: until it is resumed); what runs goes on.
+
+        Until when, in Unix ms of the server's clock; 0 likewise.
+        """
+        return int(await self._run("pause", self.shards.of_tenant(tenant), tenant, max(for_ms, 0), reason))
 
     async def resume(self, tenant: str) -> bool:
         """Let a paused tenant go on. False: it was not paused."""
         return bool(await self._run("resume", self.shards.of_tenant(tenant), tenant))
 
     async def hurry(self, tenant: str) -> int:
-        """Let a tenant's jobs that were handed back with a delay go at once, a thousand at most; how many."""
-        return int(await self._run("hurry", self.shards.of_tenant(tenant), tenant))
+        """Let a tenant's jobs that were handed back with a delay go at once; how many."""
+        total, passed = 0, 0
+        for _ in range(MOST_HURRIES):
+            hurried, kept = await self._run("hurry", self.shards.of_tenant(tenant), tenant, passed)
+            total, passed = total + hurried, passed + kept
+            if hurried + kept < HURRIED_A_SCRIPT:
+                break
+        return total
 
     async def pauses(self) -> list[Pause]:
         """Who is paused, by name."""
@@ -280,7 +290,8 @@ class Lanes:
 
     async def _run_all(self, verb: str, each: Sequence[Call], *, fsync_ms: int = 0) -> list[Any]:
         return await self._crossing.cross(
-            f"redis:{verb}", lambda: scripts.run_all(self._redis, each, fsync_ms=fsync_ms)
+            f"redis:{verb}",
+            lambda: scripts.run_all(self._redis, each, fsync_ms=fsync_ms, fsync_key=self.keys.root + "fsync"),
         )
 
 

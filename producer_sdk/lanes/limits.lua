@@ -5,6 +5,7 @@
 
 local NOW = read_clock()
 local KINDS = { 'requests', 'tokens' }
+local MOST_DEBT_MIN = 60 -- whatever a provider says that a call took
 local NOTHING_SET = { slots = 1, tasks = {} } -- fail closed: one job at a time
 local known_limits = {}
 
@@ -41,7 +42,7 @@ local function left_in(flow, tenant, limits)
   if not (limits.requests or limits.tokens) then return {} end
   local kept = redis.call('HMGET', BUCKET .. flow .. ':' .. tenant, 'at', unpack(KINDS))
   local at, left = tonumber(kept[1]) or NOW, {}
-  if at > NOW then at = tonumber(redis.call('HGET', STATE, 'set_back') or NOW) end
+  if at > NOW + 60000 then at = tonumber(redis.call('HGET', STATE, 'set_back') or NOW) end
   for i, kind in ipairs(KINDS) do
     if limits[kind] then
       local burst = burst_of(limits, kind)
@@ -68,7 +69,7 @@ local function draw(flow, tenant, drawn)
   local key, fields = BUCKET .. flow .. ':' .. tenant, { 'at', NOW }
   for kind, level in pairs(left_in(flow, tenant, limits)) do
     local burst = burst_of(limits, kind)
-    level = math.min(burst, level - (drawn[kind] or 0))
+    level = math.max(MOST_DEBT_MIN * -limits[kind], math.min(burst, level - (drawn[kind] or 0)))
     fields[#fields + 1], fields[#fields + 2] = kind, level
     full_ms = math.max(full_ms, (burst - level) * 60000 / limits[kind])
   end

@@ -9,6 +9,9 @@ write_fresh(job, message)
 job.priority, job.deadline, job.back = tonumber(priority), tonumber(deadline), nil
 redis.call('HSET', JOB .. job.id, 'cost', cost, 'tokens', tokens, 'priority', priority, 'put', NOW, 'deadline', deadline)
 redis.call('HDEL', JOB .. job.id, 'back')
+if job.charged then settle(job, 0) end -- only what nobody has billed is retried
+job.cost, job.tokens = tonumber(cost), tonumber(tokens)
 release(job, 'move')
 wait_again(job, tonumber(due))
+if job.charged then correct(job.lane, job.tenant, -job.charged) end
 return 1

@@ -7,9 +7,10 @@ local function release(job, verb)
   redis.call('SREM', HELD .. ':' .. job.tenant, job.id)
   if job.flow then
     redis.call('SREM', HELD .. job.flow .. ':' .. job.tenant, job.id)
-    redis.call('ZREM', THROTTLED, job.tenant)
+    for _, lane in ipairs(LANES) do redis.call('ZREM', THROTTLED .. lane, job.tenant) end
   end
-  redis.call('HDEL', JOB .. job.id, 'tag', 'worker', 'flow')
+  if job.charged then charge_running(job.lane, job.tenant, -job.charged) end
+  redis.call('HDEL', JOB .. job.id, 'tag', 'worker', 'flow', 'charged')
 end
 
 -- The tokens that its buckets were charged by estimate, corrected; nil where nothing is known.
@@ -17,9 +18,11 @@ local function settle(job, tokens)
   if not tokens or tokens == job.tokens then return end
   draw('', job.tenant, { tokens = tokens - job.tokens })
   if job.flow then draw(job.flow, job.tenant, { tokens = tokens - job.tokens }) end
-  local rate, until_ms = limits_of(job.tenant).tokens, redis.call('ZSCORE', THROTTLED, job.tenant)
-  if rate and until_ms and tokens < job.tokens then
-    redis.call('ZINCRBY', THROTTLED, (tokens - job.tokens) * 60000 / rate, job.tenant)
+  local rate = limits_of(job.tenant).tokens
+  for _, lane in ipairs(LANES) do
+    if rate and tokens < job.tokens and redis.call('ZSCORE', THROTTLED .. lane, job.tenant) then
+      redis.call('ZINCRBY', THROTTLED .. lane, (tokens - job.tokens) * 60000 / rate, job.tenant)
+    end
   end
 end
 
@@ -46,4 +49,9 @@ local function bury(id, tenant, deliveries, reason)
   redis.call('HSET', DEAD_OF .. id, 'tenant', tenant, 'deliveries', deliveries, 'reason', reason, 'message',
     message_of(id))
   redis.call('EXPIRE', DEAD_OF .. id, KEEP_DEAD_S)
+end
+
+local function bury_damaged(id, tenant)
+  bury(id, tenant, 0, 'its record is missing or damaged')
+  redis.call('UNLINK', MESSAGE .. id)
 end

@@ -1,8 +1,12 @@
 -- Pauses a tenant: none of its waiting jobs is handed out until then; what runs goes on. Again: what is said last holds.
--- KEYS: root. ARGV: 1 tenant, 2 until_ms (0: until it is resumed), 3 reason. Returns nothing.
+-- KEYS: root. ARGV: 1 tenant, 2 for how many ms (0: until it is resumed), 3 reason. Returns until when, 0 likewise.
 
-local tenant, until_ms, reason = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-redis.call('HSET', PAUSED, tenant, string.format('%d', until_ms) .. ' ' .. reason)
-redis.call('ZREM', THROTTLED, tenant)
-for _, lane in ipairs(LANES) do leave(lane, tenant) end
-if until_ms > NOW then redis.call('ZADD', THROTTLED, until_ms, tenant) end
+local tenant, for_ms = ARGV[1], tonumber(ARGV[2])
+local until_ms = for_ms > 0 and NOW + for_ms or 0
+redis.call('HSET', PAUSED, tenant, string.format('%d', until_ms) .. ' ' .. ARGV[3])
+for _, lane in ipairs(LANES) do
+  redis.call('ZREM', THROTTLED .. lane, tenant)
+  leave(lane, tenant)
+  if until_ms > 0 then throttle(lane, tenant, until_ms) end
+end
+return until_ms

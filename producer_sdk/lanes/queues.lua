@@ -13,14 +13,13 @@ local function enqueue(job)
     spot = math.max(tonumber(passed) or 0, tonumber(last) or 0) + 2 ^ (9 - priority)
     redis.call('HSET', order, priority, spot)
   end
-  redis.call('HSETNX', order, 'floor', virtual_time(job.lane))
   local queue = queue_of(job.lane, flow, job.tenant)
   redis.call('ZADD', queue, spot, job.id)
   if flow ~= '' then redis.call('SADD', FLOWS .. job.lane .. ':' .. job.tenant, flow) end
   if job.deadline > 0 then redis.call('ZADD', DEADLINES, job.deadline, job.id) end
   if job.state ~= 'pending' then set_state(job, 'pending') end
-  -- the first of its flow may go though the others' limits say no
-  if redis.call('ZCARD', queue) == 1 then redis.call('ZREM', THROTTLED, job.tenant) end
+  -- the limits said no to whatever was first
+  if redis.call('ZRANK', queue, job.id) == 0 then redis.call('ZREM', THROTTLED .. job.lane, job.tenant) end
 end
 
 -- Out of a queue, and the tenant out of what it has nothing in any more.
@@ -47,4 +46,5 @@ local function withdraw(job)
   redis.call('ZREM', DEADLINES, job.id)
   dequeue(job.lane, '', job.tenant, job.id)
   if job.task ~= '' then dequeue(job.lane, job.task, job.tenant, job.id) end
+  look_again(job.tenant)
 end

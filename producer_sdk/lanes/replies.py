@@ -69,10 +69,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Beat:
-    """The tags that the worker has lost, and those whose jobs were cancelled."""
+    """The tags that the worker has lost, and those whose jobs were cancelled; `held_off` while nothing may be swept."""
 
     lost: frozenset[str]
     cancelled: frozenset[str]
+    held_off: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,21 +80,32 @@ async def run(client: redis.asyncio.Redis, call: Call) -> Any:
         return await client.evalsha(*call.by_sha)
 
 
-async def run_all(client: redis.asyncio.Redis, calls: Sequence[Call], *, fsync_ms: int = 0) -> list[Any]:
-    """The replies of many calls in one round trip; with `fsync_ms` then WAITAOF's reply."""
-    replies = await _pipelined(client, calls, fsync_ms)
+async def run_all(
+    client: redis.asyncio.Redis, calls: Sequence[Call], *, fsync_ms: int = 0, fsync_key: str = ""
+) -> list[Any]:
+    """The replies of many calls in one round trip; with `fsync_ms` then WAITAOF's reply.
+
+    WAITAOF waits for its connection's own last write, and a put that was repeated writes nothing: so a write goes
+    before it. The log is one sequence, and has the put when it has that.
+    """
+    fsync = (fsync_key, fsync_ms)
+    replies = await _pipelined(client, calls, fsync)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         for text in {call.script.text for call in calls}:
             await client.script_load(text)
-        replies = await _pipelined(client, calls, fsync_ms)
+        replies = await _pipelined(client, calls, fsync)
+    if fsync_ms:
+        del replies[-2]
     return _raised(replies)
 
 
-async def _pipelined(client: redis.asyncio.Redis, calls: Sequence[Call], fsync_ms: int) -> list[Any]:
+async def _pipelined(client: redis.asyncio.Redis, calls: Sequence[Call], fsync: tuple[str, int]) -> list[Any]:
+    fsync_key, fsync_ms = fsync
     async with client.pipeline(transaction=False) as pipeline:
         for call in calls:
             pipeline.evalsha(*call.by_sha)
         if fsync_ms:
+            pipeline.set(fsync_key, 1, ex=60)
             pipeline.waitaof(1, 0, fsync_ms)
         return await pipeline.execute(raise_on_error=False)
 

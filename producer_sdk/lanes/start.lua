@@ -13,8 +13,11 @@ local function start(job, flow, at)
     redis.call('SADD', HELD .. flow .. ':' .. job.tenant, job.id)
     draw(flow, job.tenant, { requests = 1, tokens = job.tokens })
   end
-  advance(job.lane, at)
-  redis.call('ZADD', READY .. job.lane, at + job.cost / (limits_of(job.tenant).weight or 1), job.tenant)
+  local charged = job.cost / (limits_of(job.tenant).weight or 1)
+  redis.call('HSET', JOB .. job.id, 'charged', charged)
+  advance(job.lane, job.tenant, at)
+  charge_running(job.lane, job.tenant, charged)
+  redis.call('ZADD', READY .. job.lane, at + charged, job.tenant)
   -- at its cap it waits in neither lane
   if not has_slot('', job.tenant) then
     for _, lane in ipairs(LANES) do leave(lane, job.tenant) end
@@ -29,7 +32,7 @@ local function set_right(lane, tenant, found)
     local flow = flow_of(tenant, job.task)
     redis.call('ZADD', queue_of(lane, flow, tenant), found.spot, job.id)
     if flow ~= '' then redis.call('SADD', FLOWS .. lane .. ':' .. tenant, flow) end
-  elseif not job then bury(found.odd, tenant, 0, 'its record is missing or damaged') end
+  elseif not job then bury_damaged(found.odd, tenant) end
   dequeue(lane, found.flow, tenant, found.odd)
   return false
 end

@@ -66,4 +66,5 @@ for _, id in ipairs(redis.call('ZRANGE', DEAD, 0, -MOST_DEAD - 1)) do -- as many
   redis.call('ZREM', DEAD, id)
   redis.call('DEL', DEAD_OF .. id)
 end
+forget_idle(64)
 return { returned, dead, is_held_off and 1 or 0 }

@@ -23,7 +23,7 @@ end
 local function take_end(id)
   redis.call('ZREM', CLOSING, id)
   local job = read(id)
-  if job then hold(job) end
+  if job then hold(job) else bury_damaged(id, '') end
 end
 
 local function next_up(turn)
@@ -39,7 +39,7 @@ local function serve(lane, tenant, at)
   local found = choose(lane, tenant)
   if found.odd then return set_right(lane, tenant, found) end
   local job, flow = found.job, found.flow
-  if not job and found.wait then return throttle(tenant, NOW + math.max(found.wait, LEAST_THROTTLE_MS)) end
+  if not job and found.wait then return throttle(lane, tenant, NOW + math.max(found.wait, LEAST_THROTTLE_MS)) end
   if not job then return leave(lane, tenant) end
   local is_late = job.deadline > 0 and job.deadline <= NOW and not is_held_off
   if is_late then close(job, 'expired') else start(job, flow, at) hold(job) end

@@ -13,7 +13,9 @@ local function tick(lease, run)
     if last and NOW < tonumber(last) then
       redis.call('HSET', STATE, 'set_back', NOW)
       -- when to look again was said by a clock that was ahead: look again at all of them
-      redis.call('ZUNIONSTORE', THROTTLED, 1, THROTTLED, 'WEIGHTS', 0)
+      for _, set in ipairs({ THROTTLED .. LANES[1], THROTTLED .. LANES[2], DELAYED, TENANTS }) do
+        redis.call('ZUNIONSTORE', set, 1, set, 'WEIGHTS', 0)
+      end
     end
   end
   redis.call('HSET', STATE, 'tick', NOW)

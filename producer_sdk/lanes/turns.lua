@@ -21,29 +21,31 @@ local function leave(lane, tenant)
   local at = tonumber(redis.call('ZSCORE', READY .. lane, tenant) or nil)
   if not at then return end
   redis.call('ZREM', READY .. lane, tenant)
-  if redis.call('EXISTS', READY .. lane) == 0 then advance(lane, at) end
+  if redis.call('EXISTS', READY .. lane) == 0 then advance(lane, tenant, at) end
   if at > virtual_time(lane) then redis.call('ZADD', PARKED .. lane, at, tenant) end
 end
 
--- Its limits say no until then: it waits in neither lane, and costs nobody a look.
-local function throttle(tenant, until_ms)
-  redis.call('ZADD', THROTTLED, until_ms, tenant)
-  for _, lane in ipairs(LANES) do leave(lane, tenant) end
+-- Its limits say no in this lane until then: it does not wait there, and costs nobody a look.
+local function throttle(lane, tenant, until_ms)
+  redis.call('ZADD', THROTTLED .. lane, until_ms, tenant)
+  leave(lane, tenant)
 end
 
 -- A tenant with pending jobs and a free slot waits for its turn. Sleeping workers have found nothing ready, so they
 -- are woken when the first tenant becomes ready, and only then.
 local function place(tenant)
-  if redis.call('ZSCORE', THROTTLED, tenant) or not has_slot('', tenant) then return end
+  if not has_slot('', tenant) then return end
   local pause, until_ms = is_paused(tenant)
-  if pause then return until_ms > 0 and throttle(tenant, until_ms) end
-  if until_ms then redis.call('HDEL', PAUSED, tenant) end
+  if until_ms and not pause then redis.call('HDEL', PAUSED, tenant) end
   for _, lane in ipairs(LANES) do
-    if not redis.call('ZSCORE', READY .. lane, tenant) and has_pending(lane, tenant) then
+    local is_waiting = redis.call('ZSCORE', READY .. lane, tenant) or redis.call('ZSCORE', THROTTLED .. lane, tenant)
+    if pause then
+      if until_ms > 0 then throttle(lane, tenant, until_ms) end
+    elseif not is_waiting and has_pending(lane, tenant) then
       local at = tonumber(redis.call('ZSCORE', PARKED .. lane, tenant) or 0)
       redis.call('ZREM', PARKED .. lane, tenant)
       local first = redis.call('EXISTS', READY .. lane) == 0
-      redis.call('ZADD', READY .. lane, math.max(at, virtual_time(lane)), tenant)
+      redis.call('ZADD', READY .. lane, math.max(at, advanced(lane) + running_charge(lane, tenant)), tenant)
       if first then redis.call('PUBLISH', WAKE, 'wake') end
     end
   end
@@ -51,6 +53,6 @@ end
 
 -- Something has changed that may let a throttled tenant go.
 local function look_again(tenant)
-  redis.call('ZREM', THROTTLED, tenant)
+  for _, lane in ipairs(LANES) do redis.call('ZREM', THROTTLED .. lane, tenant) end
   place(tenant)
 end

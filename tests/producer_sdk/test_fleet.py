@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -249,3 +250,14 @@ def test_a_dead_letter_is_replayed_as_a_job_of_its_own(
     with pytest.raises(UnknownJob, match="no dead letter"):
         fleet.replay(letter.job_id)
     assert fleet.discard([letter.job_id]) == 0
+
+
+def test_a_dead_letter_that_was_not_signed_is_not_signed_by_a_replay(
+    valkey: Valkey, namespace: str, fleet: Fleet, fleet_settings: FleetSettings
+) -> None:
+    forged = fleet.submit(**ASK)
+    asyncio.run(give_up_everything(valkey, namespace))
+    with Fleet(replace(fleet_settings, producer_key=b"key")) as operator:
+        with pytest.raises(JobRejected, match="not signed with the fleet's key"):
+            operator.replay(forged.job_id)
+        assert len(operator.dead_letters()) == 1

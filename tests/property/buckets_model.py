@@ -28,7 +28,7 @@ class Buckets:
     def left(self, flow: str, tenant: str, now: int) -> dict[str, float]:
         """Refilled up to now."""
         at, levels = self.kept.get((flow, tenant), (now, {}))
-        passed = max(0, now - (at if at <= now else self.set_back))
+        passed = max(0, now - (at if at <= now + 60_000 else self.set_back))
         return {
             kind: min(burst, levels.get(kind, burst) + passed * rate / 60000)
             for kind, (rate, burst) in self.of(flow, tenant)[1].items()
@@ -47,5 +47,9 @@ class Buckets:
         """Take, or give back."""
         drawn, left = {"requests": requests, "tokens": tokens}, self.left(flow, tenant, now)
         bursts = {kind: burst for kind, (_rate, burst) in self.of(flow, tenant)[1].items()}
-        levels = {kind: min(bursts[kind], level - drawn[kind]) for kind, level in left.items()}
+        rates = {kind: rate for kind, (rate, _burst) in self.of(flow, tenant)[1].items()}
+        levels = {
+            kind: max(-60 * rates[kind], min(bursts[kind], level - drawn[kind]))
+            for kind, level in left.items()
+        }
         self.kept[flow, tenant] = now, levels

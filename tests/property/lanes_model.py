@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from producer_sdk.contract.envelope import LaneEntry
 from producer_sdk.lanes import TenantLimits
 from tests.property.buckets_model import Buckets
+from tests.property.lanes_rows import Row
 
 LANES = ("interactive", "batch")
 LEAST_THROTTLE_MS = 50
-BACK = 2.0**50
-
-
-@dataclass
-class Row:
-    """One job."""
-
-    entry: LaneEntry
-    put: int
-    spot: float = 0
-    state: str = ""
-    since: int = 0  # delayed: due; closing: not before
-    tag: str = ""
-    flow: str = ""
-    lease_end: int = 0
-    last: str = ""
-    lost: int = 0
-    is_back: bool = False
-    stop: str | None = None
-    cancelled: bool = False
-
-    @property
-    def place(self) -> tuple[float, str]:
-        """Lowest first."""
-        return self.spot - BACK * self.is_back, self.entry.job_id
 
 
 class Model:
@@ -52,7 +27,7 @@ class Model:
         self.V: dict[str, float] = dict.fromkeys(LANES, 0)
         self.at: dict[tuple[str, str], float] = defaultdict(float)
         self.ready: set[tuple[str, str]] = set()
-        self.throttled: dict[str, float] = {}
+        self.throttled: dict[tuple[str, str], float] = {}
         self.paused: dict[str, int] = {}
         self.order: dict[tuple[str, str], dict[Any, float]] = {}
 
@@ -74,19 +49,28 @@ class Model:
 
     def place(self, tenant: str, now: int) -> None:
         """A tenant that may go waits for its turn."""
-        if tenant in self.throttled or not self.has_slot("", tenant):
+        if not self.has_slot("", tenant):
             return
         until = self.paused.get(tenant)
-        if until is not None and (until == 0 or until > now):
-            if until:
-                self.throttle(tenant, until)
-            return
-        self.paused.pop(tenant, None)
+        is_paused = until is not None and (until == 0 or until > now)
+        if not is_paused:
+            self.paused.pop(tenant, None)
         for lane in LANES:
             spot = (lane, tenant)
-            if spot not in self.ready and self.waiting(lane, tenant):
-                self.at[spot] = max(self.at[spot], self.V[lane])
+            if is_paused:
+                if until:
+                    self.throttle(spot, until)
+            elif spot not in self.ready and spot not in self.throttled and self.waiting(lane, tenant):
+                waiting = [(self.at[other], other[1]) for other in self.ready if other[0] == lane]
+                for at, first in sorted(waiting)[:1]:
+                    self.advance(lane, first, at)
+                self.at[spot] = max(self.at[spot], self.V[lane] + self.running_charge(lane, tenant))
                 self.ready.add(spot)
+
+    def running_charge(self, lane: str, tenant: str) -> float:
+        """What was charged for a tenant's running jobs."""
+        mine = [row for row in self.rows.values() if (row.entry.lane, row.entry.tenant) == (lane, tenant)]
+        return sum(row.charged for row in mine)
 
     def leave(self, lane: str, tenant: str) -> None:
         """It waits for its turn no more."""
@@ -94,17 +78,21 @@ class Model:
         if spot in self.ready:
             self.ready.remove(spot)
             if not any(other == lane for other, _tenant in self.ready):
-                self.V[lane] = max(self.V[lane], self.at[spot])
+                self.advance(lane, tenant, self.at[spot])
 
-    def throttle(self, tenant: str, until: float) -> None:
-        """Its limits say no until then."""
-        self.throttled[tenant] = until
-        for lane in LANES:
-            self.leave(lane, tenant)
+    def advance(self, lane: str, tenant: str, at: float) -> None:
+        """V is the virtual time of the tenant served last, without what was charged for its running jobs."""
+        self.V[lane] = max(self.V[lane], at - self.running_charge(lane, tenant))
+
+    def throttle(self, spot: tuple[str, str], until: float) -> None:
+        """Its limits say no in this lane until then."""
+        self.throttled[spot] = until
+        self.leave(*spot)
 
     def look_again(self, tenant: str, now: int) -> None:
         """Something has changed."""
-        self.throttled.pop(tenant, None)
+        for lane in LANES:
+            self.throttled.pop((lane, tenant), None)
         self.place(tenant, now)
 
     def left_queue(self, row: Row) -> None:
@@ -121,14 +109,13 @@ class Model:
             order = self.order.setdefault((entry.lane, entry.tenant), {})
             row.spot = max(order.get("passed", 0), order.get(entry.priority, 0)) + 2.0 ** (9 - entry.priority)
             order[entry.priority] = row.spot
-        self.order.setdefault((entry.lane, entry.tenant), {}).setdefault("floor", self.V[entry.lane])
         row.state = "pending"
         flow = self.flow_of(entry)
         of_flow = [
             other for other in self.waiting(entry.lane, entry.tenant) if self.flow_of(other.entry) == flow
         ]
-        if of_flow == [row]:
-            self.throttled.pop(entry.tenant, None)
+        if of_flow[0] is row:
+            self.throttled.pop((entry.lane, entry.tenant), None)
 
     def wait_again(self, row: Row, now: int, due: int) -> None:
         """To where the job belongs."""
@@ -167,9 +154,13 @@ class Model:
             self.enqueue(row)
         for tenant in {row.entry.tenant for row in due}:
             self.place(tenant, now)
-        for tenant, until in sorted(self.throttled.items(), key=lambda pair: (pair[1], pair[0])):
-            if until <= now:
-                self.look_again(tenant, now)
+        for lane in LANES:
+            mine = [
+                (until, spot) for spot, until in self.throttled.items() if spot[0] == lane and until <= now
+            ]
+            for _until, spot in sorted(mine):
+                del self.throttled[spot]
+                self.place(spot[1], now)
         closing = [
             row for row in self.rows.values() if row.state == "closing" and not row.tag and row.since <= now
         ]
@@ -204,7 +195,7 @@ class Model:
         row, wait = self.choose(lane, tenant, now)
         if row is None:
             if wait:
-                self.throttle(tenant, now + max(wait, LEAST_THROTTLE_MS))
+                self.throttle((lane, tenant), now + max(wait, LEAST_THROTTLE_MS))
             else:
                 self.leave(lane, tenant)
             return []
@@ -217,8 +208,9 @@ class Model:
             self.order[lane, tenant]["passed"] = row.spot
         for flow in {"", row.flow}:
             self.buckets.draw(flow, tenant, now, requests=1, tokens=row.entry.tokens)
-        self.V[lane] = max(self.V[lane], at)
-        self.at[lane, tenant] = at + row.entry.cost / self.limits[tenant].weight
+        self.advance(lane, tenant, at)
+        row.charged = row.entry.cost / self.limits[tenant].weight
+        self.at[lane, tenant] = at + row.charged
         self.turn += 1
         given = self._hold(row, now, op_id)
         if not self.has_slot("", tenant):
@@ -244,14 +236,14 @@ class Model:
         row.last = verb + tag
         return row, True
 
-    def correct(self, row: Row, cost: int) -> None:
-        """What it was charged by estimate, corrected: while it waits, down to where it was when its queue was empty."""
+    def correct(self, row: Row, charged: float, cost: int) -> None:
+        """What it was charged was not what it took."""
         spot = (row.entry.lane, row.entry.tenant)
-        now, by = self.V[spot[0]], (cost - row.entry.cost) / self.limits[spot[1]].weight
+        by = cost / self.limits[spot[1]].weight - charged
         if spot in self.ready:
-            self.at[spot] = max(self.order[spot]["floor"], self.at[spot] + by)
+            self.at[spot] += by
         else:
-            self.at[spot] = max(now, max(self.at[spot], now) + by)
+            self.at[spot] = max(self.at[spot], self.V[spot[0]]) + by
 
     def settle(self, row: Row, tokens: int, now: int) -> None:
         """The tokens that its buckets were charged by estimate, corrected."""
@@ -261,26 +253,30 @@ class Model:
         for flow in {"", row.flow}:
             self.buckets.draw(flow, tenant, now, tokens=-fewer)
         rate = self.limits[tenant].tokens_per_min
-        if rate and tenant in self.throttled and fewer > 0:
-            self.throttled[tenant] -= fewer * 60000 / rate
+        for spot in [spot for spot in self.throttled if spot[1] == tenant and rate and fewer > 0]:
+            self.throttled[spot] -= fewer * 60000 / (rate or 1)
 
     def release(self, row: Row) -> None:
         """Out of a worker's hands. Its flow's slot may be what its tenant waited for."""
-        if row.flow:
-            self.throttled.pop(row.entry.tenant, None)
-        row.tag = row.flow = ""
+        for lane in LANES if row.flow else ():
+            self.throttled.pop((lane, row.entry.tenant), None)
+        was_charged, row.tag, row.flow, row.charged = row.charged, "", "", 0
+        spot = (row.entry.lane, row.entry.tenant)
+        if was_charged and not any(other[0] == spot[0] for other in self.ready):
+            self.advance(*spot, self.at[spot])
 
     def finish(self, tag: str, used: tuple[int, int] | None, now: int) -> bool:
         """Whether the end counts."""
         row, answer = self.answer(tag, "finish")
         if row:
-            if used and not row.stop:
+            charged = row.charged
+            if used and charged:
                 self.settle(row, sum(used), now)
             self.release(row)
             row.state = "dead" if row.stop == "dead" else "finished"
             self.place(row.entry.tenant, now)
-            if used and not row.stop:
-                self.correct(row, used[0] + 2 * used[1])
+            if used and charged:
+                self.correct(row, charged, used[0] + 2 * used[1])
         return answer
 
     def hand_back(self, tag: str, now: int, delay: int) -> bool:
@@ -288,22 +284,27 @@ class Model:
         row, answer = self.answer(tag, "hand_back")
         if row:
             row.is_back = True
-            was_charged = not row.stop
-            if was_charged:
+            charged = row.charged
+            if charged:
                 self.settle(row, 0, now)
             self.release(row)
             self.wait_again(row, now, now + delay if delay else 0)
-            if was_charged:
-                self.correct(row, 0)
+            if charged:
+                self.correct(row, charged, 0)
         return answer
 
     def move(self, tag: str, entry: LaneEntry, now: int) -> bool:
         """Whether it counts."""
         row, answer = self.answer(tag, "move")
         if row:
+            charged = row.charged
+            if charged:
+                self.settle(row, 0, now)
             row.entry, row.is_back = entry, False
             self.release(row)
             self.wait_again(row, now, entry.due_ms)
+            if charged:
+                self.correct(row, charged, 0)
         return answer
 
     def beat(self, tags: list[str], now: int) -> set[str]:
@@ -313,7 +314,7 @@ class Model:
             row.lease_end = now + self.lease
         return set(tags) - {row.tag for row in held}
 
-    def cancel(self, job_id: str) -> str:
+    def cancel(self, job_id: str, now: int) -> str:
         """Where the job was."""
         row = self.rows[job_id]
         if row.state == "running":
@@ -321,17 +322,18 @@ class Model:
         elif row.state in ("pending", "delayed"):
             self.close(row, "cancelled")
             self.left_queue(row)
+            self.look_again(row.entry.tenant, now)
             return "pending"
         return {"closing": "pending", "dead": "finished"}.get(row.state, row.state)
 
     def pause(self, tenant: str, until: int, now: int) -> None:
         """None of its jobs goes until then (0: until it is resumed)."""
         self.paused[tenant] = until
-        self.throttled.pop(tenant, None)
         for lane in LANES:
+            self.throttled.pop((lane, tenant), None)
             self.leave(lane, tenant)
-        if until > now:
-            self.throttled[tenant] = until
+            if until > now:
+                self.throttled[lane, tenant] = until
 
     def resume(self, tenant: str, now: int) -> bool:
         """Whether it was paused."""
@@ -358,6 +360,7 @@ class Model:
                 if row.state in ("pending", "delayed"):
                     self.close(row, "expired")
                     self.left_queue(row)
+                    self.look_again(row.entry.tenant, now)
         for tenant in {row.entry.tenant for row in self.rows.values()}:
             self.place(tenant, now)
         return returned, dead
@@ -377,7 +380,3 @@ class Model:
             self.wait_again(row, now, backoff if row.stop else 0)
             returned += 1
         return returned, dead
-
-    def look(self) -> dict[str, Any]:
-        """Every job's state."""
-        return {job_id: row.state for job_id, row in self.rows.items()}

@@ -144,7 +144,7 @@ class LanesAndModel(RuleBasedStateMachine):
     def pause(self, tenant: str, for_ms: int) -> None:
         """Pause a tenant, for a time or until it is resumed."""
         until_ms = self.hall.now_ms + for_ms if for_ms else 0
-        self.wait(self.hall.lanes.pause(tenant, until_ms=until_ms, reason="a test"))
+        assert self.wait(self.hall.lanes.pause(tenant, for_ms=for_ms, reason="a test")) == until_ms
         self.model.pause(tenant, until_ms, self.hall.now_ms)
 
     @rule(tenant=st.sampled_from(TENANTS))
@@ -181,7 +181,7 @@ class LanesAndModel(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         """Cancel a job."""
         name = f"j{number % len(self.model.rows)}"
-        assert self.wait(self.hall.lanes.cancel(name)) == self.model.cancel(name)
+        assert self.wait(self.hall.lanes.cancel(name)) == self.model.cancel(name, self.hall.now_ms)
 
     @rule(thirds=st.integers(1, 4), alive=st.sets(st.integers(0, 50)))
     def live_on(self, thirds: int, alive: set[int]) -> None:
@@ -210,7 +210,9 @@ class LanesAndModel(RuleBasedStateMachine):
         """And no tenant is over its slots."""
         names = list(self.model.rows)
         states = self.wait(self.hall.lanes.states(names))
-        assert {state.job_id: state.state for state in states} == self.model.look()
+        assert {state.job_id: state.state for state in states} == {
+            name: row.state for name, row in self.model.rows.items()
+        }
         running = Counter(state.tenant for state in states if state.state == "running")
         assert all(count <= self.model.limits[tenant].concurrency for tenant, count in running.items())
 

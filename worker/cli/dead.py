@@ -11,7 +11,7 @@ import click
 
 from producer_sdk import Fleet, FleetSettings
 from producer_sdk.contract.envelope import BadMessage, read_job, unpack
-from producer_sdk.errors import JobRejected
+from producer_sdk.errors import FleetError
 from producer_sdk.lanes import DeadJob
 from worker.cli.asked import NOT_SO, FairlaneGroup, example, json_option, print_table, say
 
@@ -101,8 +101,8 @@ def replay(
         for job_id in chosen:
             try:
                 replayed[job_id] = str(fleet.replay(job_id).job_id)
-            except JobRejected as rejected:
-                refused[job_id] = str(rejected)
+            except FleetError as error:
+                refused[job_id] = str(error)
 
     def words() -> None:
         for old, new in replayed.items():

@@ -163,8 +163,8 @@ def _duration(_ctx: click.Context, _parameter: click.Parameter, text: str | None
 @json_option
 def pause(tenant: str, duration: timedelta | None, reason: str, as_json: bool) -> None:
     """Hand out none of TENANT's waiting jobs; what runs goes on, and new jobs are accepted."""
-    until_ms = int((datetime.now(UTC) + duration).timestamp() * 1000) if duration else 0
-    _run(lambda found: found.pause(tenant, until_ms=until_ms, reason=reason))
+    for_ms = int(duration.total_seconds() * 1000) if duration else 0
+    until_ms = _run(lambda found: found.pause(tenant, for_ms=for_ms, reason=reason))
     told = {"tenant": tenant, "until_ms": until_ms, "reason": reason}
     say(told, as_json=as_json, words=lambda: click.echo(f"{tenant}: {_paused(until_ms, reason)}"))
 

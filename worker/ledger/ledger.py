@@ -126,10 +126,12 @@ class Ledger:
         return await self._ask(reads.in_flight(limit=limit, after=after))
 
     async def open_jobs(
-        self, *, created_before: datetime, limit: int = 200, after: UUID | None = None
+        self, *, fleet: str, created_before: datetime, limit: int = 200, after: UUID | None = None
     ) -> list[OpenJob]:
-        """Jobs that have begun and not ended, by id."""
-        return await self._ask(reads.open_jobs(created_before=created_before, limit=limit, after=after))
+        """A fleet's jobs that have begun and not ended, by id; `fleet` is its lanes' namespace."""
+        return await self._ask(
+            reads.open_jobs(fleet=fleet, created_before=created_before, limit=limit, after=after)
+        )
 
     async def unmirrored(self, *, limit: int = 500, after: UUID | None = None) -> list[SettledAttempt]:
         """Settled attempts that Redis has not confirmed, oldest first."""

@@ -121,6 +121,7 @@ def _job_values(row: JobRow) -> dict[str, Any]:
         "tenant": row.tenant,
         "task": row.task,
         "message": row.message,
+        "fleet": row.fleet,
         "status": row.status,
         "result": result.model_dump_json() if isinstance(result, JobResult) else result,
         "created_at": row.created_at,

@@ -79,11 +79,15 @@ def in_flight(*, limit: int, after: UUID | None) -> Callable[[Connection], list[
 
 
 def open_jobs(
-    *, created_before: datetime, limit: int, after: UUID | None
+    *, fleet: str, created_before: datetime, limit: int, after: UUID | None
 ) -> Callable[[Connection], list[OpenJob]]:
-    """Jobs that have begun and not ended, by id."""
+    """A fleet's jobs that have begun and not ended, by id."""
     statement = select(JOBS.c.job_id, JOBS.c.message).where(IS_OPEN, JOBS.c.created_at < created_before)
-    statement = statement.where(JOBS.c.message.is_not(None)).order_by(JOBS.c.job_id).limit(limit)
+    statement = (
+        statement.where(JOBS.c.fleet == fleet, JOBS.c.message.is_not(None))
+        .order_by(JOBS.c.job_id)
+        .limit(limit)
+    )
     if after is not None:
         statement = statement.where(JOBS.c.job_id > after)
     return lambda connection: [OpenJob(*row) for row in connection.execute(statement)]

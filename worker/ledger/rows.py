@@ -50,6 +50,7 @@ class JobRow:
     tenant: str = ""
     task: str = ""
     message: bytes | None = None
+    fleet: str = ""
     status: str | None = None
     result: JobResult | str | None = None
     created_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,7 +107,8 @@ def tombstone(attempt_id: UUID, *, now: datetime) -> AttemptRow:
 def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
     """The row of a job that has begun, with its message as it came."""
     job = job_run.job
-    return JobRow(job.job_id, job.tenant, job.task, job_run.message or None, created_at=now)
+    message = job_run.message or None
+    return JobRow(job.job_id, job.tenant, job.task, message, fleet=job_run.fleet, created_at=now)
 
 
 def event_values(row: AttemptRow, settlement: Settlement) -> dict[str, Any]:

@@ -93,6 +93,7 @@ JOBS = Table(
     Column("tenant", Text, nullable=False),
     Column("task", Text, nullable=False),
     Column("message", LargeBinary),
+    Column("fleet", Text),
     Column("status", Text),
     Column("result", Text),
     Column("created_at", UtcTime, nullable=False),

@@ -54,3 +54,13 @@ async def test_a_late_end_of_another_worker_lists_nothing(hall: Hall) -> None:
     late = replace(held, tag="a:late")
     assert await hall.lanes.finish([Finished(late.tag, b"x", TTL_S, None, dead="no")]) == [False]
     assert await hall.lanes.dead() == []
+
+
+async def test_damaged_records_that_wait_or_only_need_their_end_are_listed_too(hall: Hall) -> None:
+    root = hall.lanes.keys.root
+    await hall.put(job("delayed", due_ms=hall.now_ms + 10), job("closing"))
+    await hall.lanes.cancel("closing")
+    await hall.client.delete(root + "message:delayed", root + "job:closing", root + "message:closing")
+    await hall.at(hall.now_ms + 20)
+    assert await hall.names(9) == []
+    assert {dead.job_id for dead in await hall.lanes.dead()} == {"delayed", "closing"}

@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis.asyncio.client import PubSub
 
-from producer_sdk.lanes import LanesBlocking
+from producer_sdk.lanes import LanesBlocking, TenantLimits
 from tests.producer_sdk.lanes.hall import LEASE_MS, TTL_S, Hall, ended, job
 
 
@@ -230,3 +230,24 @@ async def test_jobs_that_were_handed_back_with_a_delay_can_be_hurried_and_no_oth
     assert await hall.names(9) == ["parked"]
     assert await hall.lanes.hurry("acme") == 0
     assert (await hall.state("other"), await hall.state("later")) == ("delayed", "delayed")
+
+
+async def test_more_than_a_scripts_worth_is_hurried_past_others_that_keep_their_time(hall: Hall) -> None:
+    await hall.cap(2000)
+    await hall.put(*(job(f"later{number}", due_ms=hall.now_ms + 5000) for number in range(1100)))
+    await hall.put(*(job(f"p{number}") for number in range(30)))
+    for one in await hall.take(30):
+        await hall.lanes.hand_back(one.tag, delay_ms=60_000)
+    assert await hall.lanes.hurry("acme") == 30
+    assert len([name for _ in range(3) for name in await hall.names(30)]) == 30
+
+
+async def test_a_retry_has_its_charge_and_its_tokens_back(hall: Hall) -> None:
+    await hall.limit(TenantLimits(concurrency=9, tokens_per_min=6000, burst_s=60))
+    await hall.put(job("a", tokens=100))
+    for _ in range(3):
+        [held] = await hall.take()
+        await hall.lanes.move(held.tag, job("a", tokens=100))
+    [held] = await hall.take()
+    left = await hall.client.hget(hall.lanes.keys.root + "bucket::acme", "tokens")
+    assert float(left) == 6000 - 100

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from producer_sdk.lanes import Delivery, TaskLimits, TenantLimits, TenantQueue
-from tests.producer_sdk.lanes.hall import LEASE_MS, Hall, job
+from tests.producer_sdk.lanes.hall import LEASE_MS, Hall, ended, job
 
 WIDE = TenantLimits(concurrency=1000)
 MINUTE_MS = 60_000
@@ -123,6 +123,36 @@ async def test_a_task_that_is_throttled_holds_up_no_other_task_that_comes_later(
     assert await hall.names(9) == []
 
 
+async def test_a_task_that_is_throttled_in_one_lane_holds_up_nothing_in_the_other(hall: Hall) -> None:
+    own = TaskLimits(requests_per_min=1)
+    await hall.limit(WIDE, acme=limits(burst_s=1, tasks={"rag": own}))
+    await hall.put(*(job(f"r{number}", task="rag") for number in range(10)))
+    await hall.put(*(job(f"c{number:03}", task="classify", lane="batch") for number in range(100)))
+    taken = [name for _ in range(30) for name in await hall.names(4)]
+    assert len([name for name in taken if name[0] == "c"]) == 100
+    assert [name for name in taken if name[0] == "r"] == ["r0"]
+
+
+async def test_an_urgent_job_is_looked_at_though_a_dear_one_has_its_tenant_throttled(hall: Hall) -> None:
+    await hall.limit(WIDE, acme=limits(tokens_per_min=600, burst_s=60))
+    await hall.put(job("first", tokens=600), job("dear", tokens=600))
+    assert await hall.names(9) == ["first"]
+    assert await hall.names(9) == []
+    await hall.at(hall.now_ms + 2000)
+    await hall.put(job("urgent", tokens=10, priority=9))
+    assert await hall.names(9) == ["urgent"]
+
+
+async def test_a_throttled_head_that_is_cancelled_lets_the_next_one_go(hall: Hall) -> None:
+    await hall.limit(WIDE, acme=limits(tokens_per_min=600, burst_s=60))
+    await hall.put(job("first", tokens=600), job("dear", tokens=600), job("cheap", tokens=10))
+    assert await hall.names(9) == ["first"]
+    assert await hall.names(9) == []
+    await hall.at(hall.now_ms + 2000)
+    await hall.lanes.cancel("dear")
+    assert await hall.names(9) == ["dear", "cheap"], "the one to be ended, the other to run"
+
+
 async def test_a_tasks_own_rate_is_beside_its_tenants(hall: Hall) -> None:
     own = TaskLimits(requests_per_min=60)
     await hall.limit(WIDE, acme=limits(requests_per_min=600, burst_s=2, tasks={"rag": own}))
@@ -168,6 +198,40 @@ async def test_interleaving_25_a_clock_that_jumps_an_hour_refills_nothing_negati
     assert len(now) == (3 if jump_ms > 0 else 0)
     later = await served(hall, 10_000)
     assert len(later) in (9, 10), "an hour back is not an hour of silence"
+
+
+async def test_small_steps_back_of_the_clock_refill_nothing_twice(hall: Hall) -> None:
+    await hall.limit(WIDE, acme=limits(requests_per_min=60, burst_s=3))
+    await hall.put(*(job(f"j{number:02}") for number in range(30)))
+    await hall.at(hall.now_ms - 3_600_000)
+    await hall.lanes.beat([], lease_ms=LEASE_MS)
+    await hall.live_on(3_600_000 // 4)
+    assert len(await hall.take(30)) == 3
+    await hall.at(hall.now_ms - 500)
+    assert await hall.take(30) == []
+    await hall.at(hall.now_ms + 1500)
+    assert len(await hall.take(30)) == 1
+
+
+async def test_interleaving_25_delayed_jobs_are_due_at_their_time_after_a_clock_went_ahead_and_back(
+    hall: Hall,
+) -> None:
+    due_ms = hall.now_ms + 1000
+    await hall.put(*(job(f"j{number:02}", due_ms=due_ms) for number in range(40)))
+    await hall.at(hall.now_ms + 3_600_000)
+    first = await hall.names(4)
+    await hall.at(hall.now_ms - 3_600_000 + 2000)
+    await hall.lanes.beat([], lease_ms=LEASE_MS)
+    later = [name for _ in range(12) for name in await hall.names(16)]
+    assert sorted([*first, *later]) == [f"j{number:02}" for number in range(40)]
+
+
+async def test_a_usage_that_no_call_can_have_throttles_its_tenant_for_an_hour_at_most(hall: Hall) -> None:
+    await hall.limit(WIDE, acme=limits(tokens_per_min=600, burst_s=6))
+    await hall.put(job("a", tokens=10), job("b", tokens=10))
+    a, *_others = await hall.take(1)
+    await hall.finish(a, used=(2**31 - 1, 0))
+    assert 3_600_000 < (await queue(hall)).throttled_ms < 3_700_000
 
 
 async def test_a_bucket_that_is_full_again_is_forgotten(hall: Hall) -> None:
@@ -235,12 +299,23 @@ async def test_who_estimates_too_much_or_too_little_gets_its_share_all_the_same(
     assert max(served.values()) - min(served.values()) <= 6
 
 
-async def test_an_idle_tenant_pays_what_its_last_job_took_too_much(hall: Hall) -> None:
-    await hall.put(job("a0", "acme"))
+async def test_a_newcomer_joins_beside_a_backlog_that_was_given_back_what_it_was_overcharged(
+    hall: Hall,
+) -> None:
+    await hall.put(*(job(f"a{number:03}", "acme", cost=1000) for number in range(900)))
+    for _ in range(3):
+        held = await hall.take(90)
+        await hall.lanes.finish([ended(one, used=(100, 0)) for one in held])
+    await hall.put(job("quiet", "quiet"))
+    assert "quiet" in await hall.names(2)
+
+
+async def test_who_has_nothing_waiting_pays_what_its_last_job_took_too_much(hall: Hall) -> None:
+    await hall.put(job("a0", "acme"), *(job(f"z{number}", "zenith") for number in range(20)))
     [held] = await hall.take()
+    assert held.job_id == "a0"
     await hall.finish(held, used=(1000, 0))
     await hall.put(*(job(f"a{number}", "acme") for number in range(1, 9)))
-    await hall.put(*(job(f"z{number}", "zenith") for number in range(20)))
     assert Counter(one.tenant for one in await hall.take(9)) == {"zenith": 9}
 
 
@@ -280,7 +355,7 @@ async def test_a_paused_tenant_waits_until_it_is_resumed_and_what_runs_goes_on(h
 
 async def test_a_pause_with_an_end_ends_by_itself(hall: Hall) -> None:
     await hall.put(job("a"), job("z", "zenith"))
-    await hall.lanes.pause("acme", until_ms=hall.now_ms + 5000, reason="budget")
+    await hall.lanes.pause("acme", for_ms=5000, reason="budget")
     assert await hall.names(9) == ["z"]
     reply = await hall.lanes.take(9, worker="w", lease_ms=LEASE_MS, op_id="x")
     assert reply.next_ms == 5000

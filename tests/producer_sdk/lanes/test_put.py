@@ -85,8 +85,14 @@ async def test_fsync_waits_until_the_job_is_on_the_servers_disk(
     client: redis.asyncio.Redis, namespace: str
 ) -> None:
     lanes = Lanes(client, namespace=namespace)
-    [reply] = await lanes.put([job("a")], ttl_s=TTL_S, fsync=True)
+    [reply] = await lanes.put([job("a")], ttl_s=TTL_S, fsync_ms=4000)
     assert reply.outcome == "accepted"
+    await client.delete(lanes.keys.root + "fsync")
+    [again] = await lanes.put([job("a")], ttl_s=TTL_S, fsync_ms=4000)
+    assert again.outcome == "duplicate"
+    assert await client.exists(lanes.keys.root + "fsync"), (
+        "a put that writes nothing has a write to wait for too"
+    )
 
 
 async def test_the_blocking_client_puts_into_the_same_lanes(hall: Hall) -> None:

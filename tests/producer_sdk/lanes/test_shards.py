@@ -150,7 +150,7 @@ async def _use_every_verb(lanes: Lanes) -> None:
     await lanes.move(held[3].tag, job(held[3].job_id, held[3].tenant))
     for name in (held[4].job_id, "late", jobs[-1].job_id):
         await lanes.cancel(name)
-    await lanes.pause(TENANTS[0], until_ms=2**45)
+    await lanes.pause(TENANTS[0], for_ms=2**40)
     await lanes.resume(TENANTS[0])
     await lanes.live([one.tag for one in held])
     for keys in lanes.shards.all:

@@ -50,17 +50,24 @@ async def test_a_quiet_tenant_is_served_next_though_another_has_5000_pending(hal
 async def test_a_quiet_tenant_gets_its_share_while_another_floods(hall: Hall) -> None:
     await hall.put(*(job(f"n{number}", "noisy") for number in range(2000)))
     await hall.cap(1000)
-    await hall.take(50)
+    await hall.finish(*await hall.take(50))
     await hall.put(*(job(f"q{number}", "quiet") for number in range(100)))
     served = Counter(delivery.tenant for delivery in await hall.take(100))
     assert abs(served["quiet"] - 50) <= 1
 
 
+async def test_who_has_none_running_catches_up_with_who_has_many(hall: Hall) -> None:
+    await hall.put(*(job(f"n{number}", "noisy") for number in range(500)))
+    await hall.take(30)
+    await hall.put(*(job(f"q{number}", "quiet") for number in range(100)))
+    assert Counter(delivery.tenant for delivery in await hall.take(70)) == {"quiet": 50, "noisy": 20}
+
+
 async def test_an_idle_tenant_has_saved_up_no_credit(hall: Hall) -> None:
     await hall.put(job("z0", "zenith"))
-    await hall.take()
+    await hall.finish(*await hall.take())
     await hall.put(*(job(f"a{number}", "acme") for number in range(60)))
-    await hall.take(50)
+    await hall.finish(*await hall.take(50))
     await hall.put(*(job(f"z{number}", "zenith") for number in range(1, 11)))
     served = Counter(delivery.tenant for delivery in await hall.take(10))
     assert served["zenith"] <= 6
@@ -79,8 +86,8 @@ async def test_a_tenant_that_comes_and_goes_does_not_escape_its_charge(hall: Hal
 
 async def test_a_refund_saves_up_no_credit(hall: Hall) -> None:
     await hall.put(*(job(f"a{number}", "acme") for number in range(30)), job("z0", "zenith", cost=1000))
-    _acmes, held = await hall.take(2)
-    await hall.take(4)
+    acmes, held = await hall.take(2)
+    await hall.finish(acmes, *await hall.take(4))
     await hall.put(*(job(f"z{number}", "zenith", priority=9) for number in range(1, 10)))
     assert await hall.lanes.hand_back(held.tag, delay_ms=10**6)
     assert Counter(delivery.tenant for delivery in await hall.take(8)) == {"acme": 4, "zenith": 4}

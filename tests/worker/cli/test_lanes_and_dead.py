@@ -123,3 +123,18 @@ def test_a_dead_letter_that_cannot_be_read_is_shown_and_stays(
     refused = run("dead", "replay", name)
     assert (refused.exit_code, "cannot be replayed" in refused.stdout) == (1, True)
     assert name in run("dead", "list").stdout
+
+
+def test_a_letter_whose_id_no_job_can_have_can_be_purged(run: Run, valkey: Valkey, namespace: str) -> None:
+    async def bury() -> None:
+        async with redis.asyncio.Redis.from_url(valkey.redis_url) as client:
+            lanes = Lanes(client, namespace=namespace)
+            await lanes.put([job("garbage")], ttl_s=60)
+            await client.set(lanes.keys.root + "message:garbage", b"p")
+            await lanes.take(1, worker="w", lease_ms=60_000, op_id="op")
+
+    asyncio.run(bury())
+    assert "damaged" in run("dead", "list").stdout
+    refused = json.loads(run("dead", "replay", "--all", "--json").stdout)
+    assert list(refused["refused"]) == ["garbage"]
+    assert json.loads(run("dead", "purge", "--all", "--json").stdout) == {"purged": 1}
