@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from contextlib import aclosing
 
 import pytest
 import redis.asyncio
@@ -114,15 +115,13 @@ async def test_every_key_that_a_script_touches_is_in_its_shards_slot(own_valkey:
             await _use_every_verb(lanes)
             await client.echo("the end")
             slots, touched = set(), 0
-            async for said in monitor.listen():
-                if said["command"].startswith("ECHO"):
-                    break
-                if said["client_type"] != "lua":
-                    continue
-                for key in await _keys_of(client, said["command"]):
-                    touched += 1
-                    if not key.startswith(RESULT_PREFIX):
-                        slots.add(key_slot(key.encode()))
+            async with aclosing(monitor.listen()) as commands:
+                async for said in commands:
+                    if said["command"].startswith("ECHO"):
+                        break
+                    keys = await _keys_of(client, said["command"]) if said["client_type"] == "lua" else []
+                    touched += len(keys)
+                    slots |= {key_slot(key.encode()) for key in keys if not key.startswith(RESULT_PREFIX)}
     assert slots == {key_slot(keys.root.encode()) for keys in lanes.shards.all}
     assert touched > 200
 
