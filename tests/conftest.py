@@ -103,6 +103,8 @@ class ByFleet(LoadScopeScheduling):
         path = nodeid.partition("::")[0]
         if path == "tests/stories/test_up.py":
             return "up"
+        if path == "tests/stories/test_lanes.py":
+            return "lanes"
         return "embedded" if path in EMBEDDED else nodeid
 
 

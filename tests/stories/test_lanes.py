@@ -54,6 +54,9 @@ def limited() -> Iterator[EmbeddedFleet]:
         with EmbeddedFleet(settings, commands=fleet_commands(), shape=shape) as fleet:
             rules = [{"match": {"contains": SLOW}, "latency_ms": 3000}, {"latency_ms": ANSWER_MS}]
             post(f"{fleet.settings.local_url}/twin/behave", rules)
+            with Fleet(fleet.settings.fleet) as producer:  # an answer means the worker has told the limits
+                [job] = submit(producer, "quiet", 1)
+                job.result(timeout=60)
             yield fleet
 
 
