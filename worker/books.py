@@ -61,9 +61,8 @@ class Books:
                     raise BudgetUnavailable("the budget's books could not be built from SQL in time")
                 if await self._store.claim("rebuild", for_ms=self._claim_ms):
                     try:
-                        if not await self._agree(
-                            wrong_epoch
-                        ):  # another may have built just before this claim
+                        # another may have built just before this claim
+                        if not await self._agree(wrong_epoch):
                             await self._build()
                     finally:
                         await self._store.release("rebuild")

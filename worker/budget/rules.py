@@ -134,7 +134,7 @@ def _sentences(
     window: WindowLimit, whose: str, settled_pico: int, held_pico: int, amount_pico: int
 ) -> dict[Reason, str]:
     limit, amount = _dollars(window.limit_pico), _dollars(amount_pico)
-    span = {"": "", "d": " a day", "m": " a month"}["" if not window.date else "dm"[len(window.date) == 7]]
+    span = {0: "", len("2026-01"): " a month", len("2026-01-01"): " a day"}[len(window.date)]
     spent = f"{whose} has spent {_dollars(settled_pico)} of its {limit}" + (
         f" for {window.date}" if window.date else ""
     )
