@@ -15,7 +15,7 @@ from producer_sdk.contract.job import (
     Tool,
     ToolCall,
 )
-from producer_sdk.contract.money import PICO_PER_USD, ceil_pico, to_pico, to_usd
+from producer_sdk.contract.money import PICO_PER_USD, ceil_pico, to_pico, to_usd, usd_text
 from producer_sdk.contract.result import (
     AttemptSummary,
     CacheTier,
@@ -58,5 +58,6 @@ __all__ = [
     "job_id_for_key",
     "to_pico",
     "to_usd",
+    "usd_text",
     "uuid7",
 ]

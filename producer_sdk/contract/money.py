@@ -23,6 +23,11 @@ def to_usd(pico: int) -> Decimal:
     return Decimal(pico).scaleb(-12) if pico else Decimal(0)  # 0, not 0E-12
 
 
+def usd_text(pico: int) -> str:
+    """USD as people write them: every digit that counts, and no exponent."""
+    return f"{to_usd(pico).normalize():f}"
+
+
 def ceil_pico(usd: Decimal) -> int:
     """Whole pico-dollars, rounded up: for bounds."""
     return int((usd * PICO_PER_USD).to_integral_value(rounding=ROUND_CEILING))

@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from producer_sdk.contract import BUDGET_REASONS, ErrorCode, JobError, to_pico, to_usd
+from producer_sdk.contract import BUDGET_REASONS, ErrorCode, JobError, to_pico, usd_text
 from worker.routing_file import NO_BUDGET, Budget, Provider, Tenant
 
 Reason = Literal["window_spent", "in_flight", "never_fits"]
@@ -162,5 +162,5 @@ def _shared_sentences(window: WindowLimit) -> dict[Reason, str]:
 
 
 def _dollars(pico: int) -> str:
-    whole, _, cents = f"{to_usd(pico).normalize():f}".partition(".")
+    whole, _, cents = usd_text(pico).partition(".")
     return f"${whole}.{cents:0<2}"

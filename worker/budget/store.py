@@ -27,6 +27,7 @@ KEEP_MS = 36 * DAY_MS
 # Long enough for every late settle that is not rare; after it, a rebuild is what brings one in.
 KEEP_SETTLED_MS = 3_600_000
 ROWS_A_PART = 500
+WINDOWS_A_CALL = 500
 T = TypeVar("T")
 
 
@@ -213,11 +214,16 @@ class BudgetStore:
         return [UUID(attempt_id.decode()) for attempt_id in ids]
 
     async def standing(self, windows: Sequence[str] = ()) -> Standing:
-        """The epoch in force, and what these windows stand at."""
-        epoch, *numbers = (int(number) for number in await self._run("spent", *windows))
-        pairs = zip(numbers[::2], numbers[1::2], strict=True)
-        amounts = {name: (used - held, held) for name, (used, held) in zip(windows, pairs, strict=False)}
-        return Standing(epoch or None, amounts)
+        """The epoch in force, and what these windows stand at; many are asked for in parts, not at one moment."""
+        epoch, amounts = 0, dict[str, tuple[int, int]]()
+        for at in range(0, max(1, len(windows)), WINDOWS_A_CALL):
+            part = windows[at : at + WINDOWS_A_CALL]
+            epoch, *numbers = (int(number) for number in await self._run("spent", *part))
+            if not epoch:
+                return Standing(None, {})
+            pairs = zip(numbers[::2], numbers[1::2], strict=True)
+            amounts |= {name: (used - held, held) for name, (used, held) in zip(part, pairs, strict=True)}
+        return Standing(epoch, amounts)
 
     async def newest_epoch(self) -> int:
         """The epoch of the books, in force or not; 0 for none."""

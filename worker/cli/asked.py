@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from producer_sdk.errors import BrokerUnavailable, FleetError, ResultTimeout
-from worker.errors import FleetDown, LedgerUnavailable, WorkerError
+from worker.errors import BudgetUnavailable, FleetDown, LedgerUnavailable, WorkerError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +47,9 @@ class FairlaneGroup(click.Group):
 
 
 def _code(error: Exception) -> int:
-    if isinstance(error, BrokerUnavailable | LedgerUnavailable | redis.exceptions.RedisError):
+    if isinstance(
+        error, BrokerUnavailable | LedgerUnavailable | BudgetUnavailable | redis.exceptions.RedisError
+    ):
         return UNREACHABLE
     if isinstance(error, FleetDown):
         return FLEET_DOWN
@@ -55,7 +57,7 @@ def _code(error: Exception) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, redis.exceptions.RedisError):
+    if isinstance(error, BudgetUnavailable | redis.exceptions.RedisError):
         return "the broker does not answer: start a fleet with `fairlane up`, or check FAIRLANE_BROKER_URL"
     return str(error)
 
@@ -90,7 +92,7 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names come from outside: [red] in one is no colour
     if not console.is_terminal:
         console.width = WIDTH
     # a narrow terminal breaks a long line where it likes; a table must not break a number
@@ -105,4 +107,6 @@ def _is_number(value: object) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))

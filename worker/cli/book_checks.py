@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import redis.asyncio
-
-from producer_sdk.contract import to_usd
-from producer_sdk.settings import redis_url
+from producer_sdk.contract import usd_text
 from worker.books import HORIZON
 from worker.budget.store import BudgetStore
+from worker.cli.budget_windows import all_windows
 from worker.cli.checks import Check
-from worker.errors import BudgetUnavailable, LedgerUnavailable
+from worker.cli.opened import open_ledger, open_store
+from worker.errors import BudgetUnavailable, ConfigError, LedgerUnavailable
 from worker.job_run import utc_now
 from worker.ledger.ledger import Ledger
+from worker.routing_load import load
 from worker.settings import WorkerSettings
 
 LOOKS = 3  # what is being settled right now differs for a moment
 BETWEEN_S = 1.0
 MOST_SHOWN = 20
-WINDOWS_A_CALL = 500
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Difference:
     def said(self) -> str:
         """In words."""
         settled, held = (
-            f"{_usd(a)} in Redis, {_usd(b)} in the ledger"
+            f"${usd_text(a)} in Redis, ${usd_text(b)} in the ledger"
             for a, b in zip(self.redis, self.ledger, strict=True)
         )
         return f"spent: {settled}; held: {held}"
@@ -47,10 +45,13 @@ def book_checks(settings: WorkerSettings) -> Iterator[Check]:
     """One line a window that differs, or one that says how many agree."""
     try:
         windows, differences = asyncio.run(compared(settings))
-    except (LedgerUnavailable, BudgetUnavailable, redis.RedisError) as error:
+    except (LedgerUnavailable, BudgetUnavailable) as error:
         yield Check(
             "books", "note", f"they cannot be compared without broker and ledger ({type(error).__name__})"
         )
+        return
+    except ConfigError as error:
+        yield Check("books", "note", f"they cannot be compared while routing.yaml is wrong: {error}")
         return
     if windows is None:
         yield Check(
@@ -66,42 +67,34 @@ def book_checks(settings: WorkerSettings) -> Iterator[Check]:
 
 
 async def compared(settings: WorkerSettings) -> tuple[int | None, list[Difference]]:
-    """How many windows there are (None: no books), and those that differ at every one of several looks."""
-    client = redis.asyncio.Redis.from_url(redis_url(settings.fleet.broker_url), socket_timeout=5.0)
-    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s)
-    ledger.start()
-    try:
-        store = BudgetStore(client, namespace=settings.fleet.namespace)
-        windows, found = await _look(store, ledger)
+    """How many windows have been spent from (None: no books), and those that differ at every one of several looks."""
+    limited = [window.name for window in all_windows(load(settings.routing_path))]
+    async with open_ledger(settings) as ledger, open_store(settings) as store:
+        windows, found = await _look(store, ledger, limited)
         for _ in range(LOOKS - 1):
             if not found:
                 break
             await asyncio.sleep(BETWEEN_S)
-            windows, again = await _look(store, ledger)
+            windows, again = await _look(store, ledger, limited)
             found = {name: difference for name, difference in again.items() if name in found}
-    finally:
-        await ledger.close()
-        await client.aclose()
     return windows, sorted(found.values(), key=lambda difference: difference.window)
 
 
-async def _look(store: BudgetStore, ledger: Ledger) -> tuple[int | None, dict[str, Difference]]:
+async def _look(
+    store: BudgetStore, ledger: Ledger, limited: Sequence[str]
+) -> tuple[int | None, dict[str, Difference]]:
+    """What the ledger knows of, and what is limited now: there Redis may hold what no row speaks of."""
     sums = await ledger.window_sums(since=utc_now() - HORIZON)
     held: Counter[str] = Counter()
     for attempt in sums.holds:
         held.update(dict.fromkeys(attempt.windows, attempt.worst_pico))
-    names = sorted({*sums.settled, *held})
-    if (await store.standing()).epoch is None:
+    names = sorted({*sums.settled, *held, *limited})
+    standing = await store.standing(names)
+    if standing.epoch is None:
         return None, {}
-    standing: dict[str, Any] = {}
-    for at in range(0, len(names), WINDOWS_A_CALL):
-        standing |= (await store.standing(names[at : at + WINDOWS_A_CALL])).windows
-    each = (
-        Difference(name, standing.get(name, (0, 0)), (sums.settled.get(name, 0), held[name]))
+    each = [
+        Difference(name, standing.windows.get(name, (0, 0)), (sums.settled.get(name, 0), held[name]))
         for name in names
-    )
-    return len(names), {one.window: one for one in each if one.redis != one.ledger}
-
-
-def _usd(pico: int) -> str:
-    return f"${to_usd(pico).normalize():f}"
+    ]
+    count = sum(one.redis != (0, 0) or one.ledger != (0, 0) for one in each)
+    return count, {one.window: one for one in each if one.redis != one.ledger}

@@ -8,23 +8,22 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 import click
-import redis.asyncio
+import redis
 
-from producer_sdk.contract import to_pico, to_usd, uuid7
-from producer_sdk.lanes import Lanes
-from producer_sdk.settings import redis_url
+from producer_sdk.contract import to_pico, to_usd, usd_text, uuid7
+from producer_sdk.errors import BrokerUnavailable, SettingsError
 from worker.books import sync_limits
-from worker.budget.rules import MOST_PICO, Spender, WindowLimit, windows
-from worker.budget.store import BudgetStore
+from worker.budget.rules import MOST_PICO
 from worker.cli.asked import example, json_option, say
-from worker.errors import ConfigError
+from worker.cli.budget_windows import find
+from worker.cli.lanes import open_lanes
+from worker.cli.opened import open_ledger, open_store
+from worker.errors import BudgetUnavailable, LedgerUnavailable
 from worker.job_run import utc_now
-from worker.ledger.ledger import Ledger, LimitChange
-from worker.routing_file import RoutingFile, Tenant, Tier
+from worker.ledger.ledger import LimitChange
 from worker.routing_load import load
 from worker.settings import WorkerSettings
 
-Span = Literal["daily", "monthly"]
 LONGEST_REASON = 500
 
 
@@ -73,8 +72,8 @@ def set_limit(usd: int | None, reason: str, as_json: bool, **target: Any) -> Non
     settings = WorkerSettings.from_env()
     window = find(load(settings.routing_path), **target)
     _apply(settings, "set", window.scope, usd, reason, target["tenant"])
-    limit = "routing.yaml's again" if usd is None else f"{to_usd(usd).normalize():f} USD"
-    told = {"scope": window.scope, "limit_usd": None if usd is None else f"{to_usd(usd).normalize():f}"}
+    limit = "routing.yaml's again" if usd is None else f"{usd_text(usd)} USD"
+    told = {"scope": window.scope, "limit_usd": None if usd is None else usd_text(usd)}
     say(told, as_json=as_json, words=lambda: click.echo(f"{window.scope}: the limit is {limit}"))
 
 
@@ -88,43 +87,9 @@ def top_up(usd: int | None, reason: str, as_json: bool, **target: Any) -> None:
     settings = WorkerSettings.from_env()
     window = find(load(settings.routing_path), **target)
     _apply(settings, "top_up", window.name, usd, reason, target["tenant"])
-    added = f"{to_usd(usd).normalize():f}"
+    added = usd_text(usd)
     told = {"window": window.name, "added_usd": added}
     say(told, as_json=as_json, words=lambda: click.echo(f"{window.name}: {added} USD more"))
-
-
-def find(
-    routing: RoutingFile,
-    *,
-    tenant: str | None,
-    feature: str | None,
-    provider: str | None,
-    fleet: bool,
-    span: Span,
-) -> WindowLimit:
-    """The window of now that the options name. Raises ConfigError where routing.yaml limits no such window."""
-    if sum([tenant is not None, provider is not None, fleet]) != 1 or (feature and not tenant):
-        raise click.UsageError("name one: --tenant (with or without --feature), --provider or --fleet")
-    nobody = Tenant("nobody", Tier("none"))
-    if tenant is not None:
-        known = routing.tenant(tenant)
-        if known is None:
-            raise ConfigError(f"there is no tenant '{tenant}' in routing.yaml")
-        found = windows(known, utc_now(), Spender(feature))
-        found = tuple(window for window in found if window.name.startswith("f:" if feature else "t:"))
-    elif provider is not None:
-        if provider not in routing.providers:
-            raise ConfigError(f"there is no provider '{provider}' in routing.yaml")
-        found = windows(nobody, utc_now(), Spender(provider=routing.providers[provider]))
-    else:
-        found = windows(nobody, utc_now(), Spender(fleet=routing.fleet))
-    setting = f"{span}_budget_usd"
-    match = next((window for window in found if window.setting == setting), None)
-    if match is None:
-        raise ConfigError(
-            f"routing.yaml has no {setting} there: add one first, then it can be changed while the fleet runs"
-        )
-    return match
 
 
 def _apply(
@@ -143,15 +108,16 @@ def _apply(
 
 
 async def _applied(settings: WorkerSettings, change: LimitChange, tenant: str | None) -> None:
-    fleet = settings.fleet
-    client = redis.asyncio.Redis.from_url(redis_url(fleet.broker_url), socket_timeout=5.0)
-    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s)
-    ledger.start()
-    try:
+    async with open_ledger(settings) as ledger:
         await ledger.change_limit(change)
-        await sync_limits(ledger, BudgetStore(client, namespace=fleet.namespace))
-        if tenant is not None:
-            await Lanes(client, namespace=fleet.namespace, shards=fleet.lane_shards).hurry(tenant)
-    finally:
-        await ledger.close()
-        await client.aclose()
+        try:
+            async with open_store(settings) as store:
+                await sync_limits(ledger, store)
+            if tenant is not None:
+                async with open_lanes(settings.fleet) as lanes:
+                    await lanes.hurry(tenant)
+        except (BudgetUnavailable, LedgerUnavailable, SettingsError, redis.RedisError) as error:
+            raise BrokerUnavailable(
+                "it is written down, so do not repeat it: the workers' reaper brings it to the broker within a lease, "
+                f"for it could not be told now ({type(error).__name__})"
+            ) from error

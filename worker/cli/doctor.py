@@ -16,8 +16,8 @@ from worker.cli.asked import NOT_SO, example, json_option, say
 from worker.cli.book_checks import book_checks
 from worker.cli.checks import Check, broker_checks, held, lanes_check, routing_checks
 from worker.cli.lanes import look
+from worker.cli.opened import open_ledger
 from worker.errors import LedgerUnavailable
-from worker.ledger.ledger import Ledger
 from worker.settings import WorkerSettings
 
 AREAS = ("broker", "ledger", "routing", "lanes", "books")
@@ -92,9 +92,5 @@ def _ledger(settings: WorkerSettings) -> Check:
 
 
 async def _is_current(settings: WorkerSettings) -> bool:
-    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s)
-    ledger.start()
-    try:
+    async with open_ledger(settings) as ledger:
         return await ledger.is_current()
-    finally:
-        await ledger.close()

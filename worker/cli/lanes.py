@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
-import redis.asyncio
 
+from producer_sdk.broker import connect
 from producer_sdk.contract.job import LANES
 from producer_sdk.errors import SettingsError
 from producer_sdk.lanes import Lanes, WrongShards
-from producer_sdk.settings import FleetSettings, redis_url
+from producer_sdk.settings import FleetSettings
 from worker.cli.asked import NOT_SO, FairlaneGroup, example, json_option, print_table, say
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def lanes(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None:
 @asynccontextmanager
 async def open_lanes(settings: FleetSettings) -> AsyncIterator[Lanes]:
     """The fleet's lanes. Raises SettingsError where they have another number of shards."""
-    client = redis.asyncio.Redis.from_url(redis_url(settings.broker_url), socket_timeout=5.0)
+    client = connect(settings)
     try:
         found = Lanes(client, namespace=settings.namespace, shards=settings.lane_shards)
         await found.agree()

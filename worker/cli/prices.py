@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from producer_sdk.contract import to_usd
+from producer_sdk.contract import usd_text
 from worker.budget.catalogue import rate_cards
 from worker.cli.asked import print_table, say
 from worker.rate_card import RateCard
@@ -36,5 +36,5 @@ def show_prices(settings: WorkerSettings, *, as_json: bool) -> None:
 
 def _told(card: RateCard) -> dict[str, str]:
     """A 1 h write of 0 is one that is never asked for."""
-    amounts = {number: f"{to_usd(getattr(card, number) * MTOK).normalize():f}" for number in NUMBERS}
+    amounts = {number: usd_text(getattr(card, number) * MTOK) for number in NUMBERS}
     return {**amounts, "id": card.id, "source": card.source}

@@ -15,6 +15,7 @@ import click
 
 from producer_sdk.contract import Usage, to_pico, to_usd
 from worker.cli.asked import example, json_option, print_table, say
+from worker.cli.opened import open_ledger
 from worker.errors import ConfigError
 from worker.ledger.ledger import Ledger, Settlement
 from worker.settings import WorkerSettings
@@ -143,11 +144,7 @@ async def _settle(ledger: Ledger, known: dict[UUID, Settlement]) -> dict[UUID, s
 
 def _with_ledger(settings: WorkerSettings, act: Callable[[Ledger], Awaitable[T]]) -> T:
     async def run() -> T:
-        ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s)
-        ledger.start()
-        try:
+        async with open_ledger(settings) as ledger:
             return await act(ledger)
-        finally:
-            await ledger.close()
 
     return asyncio.run(run())

@@ -14,9 +14,10 @@ import click
 
 from producer_sdk.contract import to_usd
 from worker.cli.asked import FairlaneGroup, example, json_option, print_table, say
+from worker.cli.opened import open_ledger
 from worker.cli.prices import show_prices
 from worker.cli.reconcile import reconcile
-from worker.ledger.ledger import DIMENSIONS, Dimension, Ledger, Span, UsageRow
+from worker.ledger.ledger import DIMENSIONS, Dimension, Span, UsageRow
 from worker.settings import WorkerSettings
 
 COUNTS = ("attempts", "hits", "uncertain", "input_tokens", "output_tokens", "cache_read_tokens")
@@ -100,12 +101,8 @@ def _as_text(value: Any) -> Any:
 
 
 async def _ask(settings: WorkerSettings, dimensions: Sequence[Dimension], span: Span) -> list[UsageRow]:
-    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s)
-    ledger.start()
-    try:
+    async with open_ledger(settings) as ledger:
         return await ledger.usage(dimensions, span=span)
-    finally:
-        await ledger.close()
 
 
 def _cells(row: UsageRow) -> list[object]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from producer_sdk.contract import ErrorCode, JobError, to_usd
+from producer_sdk.contract import ErrorCode, JobError, usd_text
 from worker.errors import FailureKind, ProviderError
 from worker.job_run import PlannedCall
 
@@ -190,7 +190,7 @@ def ending(
 
 def _over_cost(too_dear: Sequence[PlannedCall], spent_pico: int) -> JobError:
     names = ", ".join(call.deployment.name for call in too_dear)
-    spent = f"{to_usd(spent_pico).normalize():f}"
+    spent = usd_text(spent_pico)
     message = (
         f"the task's max_cost_usd is used up ({spent} USD spent; left: {names}): raise it, or shorten the job"
     )

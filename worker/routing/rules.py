@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from producer_sdk.contract import ErrorCode, ImagePart, JobError, Message, to_pico, to_usd
+from producer_sdk.contract import ErrorCode, ImagePart, JobError, Message, to_pico, usd_text
 from worker.job_run import JobRun, Plan, PlannedCall
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment
@@ -122,8 +122,8 @@ def _unfit(
         return LeftOut(deployment.name, Cause.TOO_LONG, reason)
     highest = card.highest(input_tokens=need.input_bound, output_tokens=need.output)
     if need.limit_pico is not None and highest > need.limit_pico:
-        left = _usd(max(0, need.limit_pico))
-        reason = f"too dear: up to {_usd(highest)} USD, the task's limit leaves {left}"
+        left = usd_text(max(0, need.limit_pico))
+        reason = f"too dear: up to {usd_text(highest)} USD, the task's limit leaves {left}"
         return LeftOut(deployment.name, Cause.TOO_DEAR, reason)
     return None
 
@@ -164,7 +164,3 @@ def _nothing_left(left_out: tuple[LeftOut, ...]) -> JobError:
         )
     message = f"no deployment can be used ({named}{more}): set a key or a price, see `fairlane doctor`"
     return JobError.of(ErrorCode.PROVIDER_UNAVAILABLE, message, reason="no_deployment", retryable=False)
-
-
-def _usd(pico: int) -> str:
-    return f"{to_usd(pico).normalize():f}"

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from producer_sdk.contract import uuid7
 from tests.servers import Valkey
 from tests.stories.conftest import home_settings
 from tests.worker.money_desk import Desk, attempt_of, open_desk
+from worker.budget.store import Reserved
 from worker.cli.book_checks import compared
+from worker.cli.budget_windows import all_windows
 from worker.ledger.ledger import Ledger
+from worker.routing_load import load
 from worker.settings import WorkerSettings
 
 
@@ -51,6 +55,15 @@ async def test_each_window_that_differs_is_said_with_both_amounts(
     assert difference.said() == (
         "spent: $0.000000000025 in Redis, $0.00000000001 in the ledger; held: $0 in Redis, $0 in the ledger"
     )
+
+
+async def test_what_redis_alone_holds_is_said_where_routing_limits_the_window(
+    settings: WorkerSettings, desk: Desk
+) -> None:
+    [window, *_] = all_windows(load(settings.routing_path))
+    assert isinstance(await desk.store.reserve(uuid7(), amount_pico=7, windows=[window]), Reserved)
+    count, [difference] = await compared(settings)
+    assert (count, difference.window, difference.redis, difference.ledger) == (1, window.name, (0, 7), (0, 0))
 
 
 async def test_without_books_there_is_nothing_to_compare(settings: WorkerSettings, desk: Desk) -> None:

@@ -50,6 +50,14 @@ def with_lanes(valkey: Valkey, namespace: str, limits: TenantLimits, take: int =
     asyncio.run(act())
 
 
+def test_what_looks_like_markup_or_moves_the_cursor_is_shown_as_text(run: Run, fleet: Fleet) -> None:
+    fleet.submit(tenant="acme", **ASK)
+    assert run("lanes", "pause", "acme", "--reason", "see [/ticket] [red]17\x1b[2J").exit_code == 0
+    shown = run("lanes")
+    assert shown.exit_code == 0, shown.exception
+    assert "see [/ticket] [red]17\N{REPLACEMENT CHARACTER}[2J" in shown.stdout
+
+
 def test_lanes_says_what_holds_each_tenant_up(run: Run, fleet: Fleet, valkey: Valkey, namespace: str) -> None:
     for tenant in ("acme", "globex", "initech"):
         fleet.submit_many([{"tenant": tenant, **ASK}] * 3)

@@ -6,7 +6,7 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import redis.asyncio
 from click.testing import CliRunner, Result
 
 from tests.servers import Valkey
-from tests.worker.money_desk import open_desk
+from tests.worker.money_desk import Desk, open_desk
 from worker.cli.main import cli
 from worker.cli.usage import _as_text
 from worker.ledger.ledger import Ledger
@@ -42,7 +42,7 @@ def run(valkey: Valkey, namespace: str, tmp_path: Path) -> Run:
         "FAIRLANE_ROUTING": str(tmp_path / "routing.yaml"),
         "FAIRLANE_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite'}",
     }
-    return lambda *words: CliRunner().invoke(cli, list(words), env=env)
+    return lambda *words, **more: CliRunner().invoke(cli, list(words), env=env | more)
 
 
 def test_every_limited_window_is_shown(run: Run) -> None:
@@ -190,3 +190,26 @@ def test_a_change_that_names_no_window_or_no_amount_is_refused(
     run: Run, words: tuple[str, ...], code: int
 ) -> None:
     assert run("budget", *words).exit_code == code
+
+
+def test_a_change_that_the_broker_was_not_told_is_written_down_once_and_says_so(
+    run: Run, valkey: Valkey, namespace: str, tmp_path: Path
+) -> None:
+    ledger_url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    Ledger(ledger_url).migrate()
+    away = {"FAIRLANE_BROKER_URL": "redis+socket:///nowhere/broker.sock"}
+
+    async def with_desk(act: Callable[[Desk], Awaitable[None]]) -> None:
+        async with redis.asyncio.Redis.from_url(valkey.redis_url) as client:
+            desk = open_desk(client, namespace, ledger_url)
+            await act(desk)
+            await desk.close()
+
+    asyncio.run(with_desk(lambda desk: desk.books.rebuild()))
+    told = run("budget", "top-up", "0.25", "--tenant", "acme", **away)
+    assert told.exit_code == 4
+    assert "do not repeat it" in told.stderr
+    assert limit_of(run, "t:acme:d:") == "5"
+    asyncio.run(with_desk(lambda desk: desk.reaper.tick()))
+    assert limit_of(run, "t:acme:d:") == "5.25"
+    assert run("budget", "show", **away).exit_code == 4
