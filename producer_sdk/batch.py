@@ -41,6 +41,7 @@ class JobFields(TypedDict, total=False):
     parent_run_id: str | None
     parent_job_id: str | None
     depth: int
+    batch_id: uuid.UUID | str | None
     idempotency_key: str | None
     deadline: datetime | str | None
     not_before: datetime | str | None

@@ -18,14 +18,15 @@ import redis.exceptions
 
 from producer_sdk.contract import created_at
 from producer_sdk.lanes import Lanes
-from worker.budget.store import BudgetStore, Hold, LimitChanges, Settled, Unknown
+from worker.budget.store import BatchHold, BatchName, BudgetStore, Hold, LimitChanges, Settled, Unknown
 from worker.errors import BudgetUnavailable, LedgerRefused, LedgerUnavailable
-from worker.ledger.ledger import Ledger, Overrides, SettledAttempt
+from worker.ledger.ledger import Ledger, Overrides, RebuildSums, SettledAttempt
 
 # A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within half a day.
 HORIZON = timedelta(days=34)
 PAGE = 500
 MOST_PAGES = 20
+MOST_BATCHES = 5000
 MOST_CLAIM_S = 15.0
 PURGE_EVERY_MS = 600_000
 logger = logging.getLogger(__name__)
@@ -77,11 +78,31 @@ class Books:
         now = datetime.fromtimestamp(await self._store.now_ms() / 1000, UTC)
         newest = await self._store.newest_epoch()
         sums = await self._ledger.rebuild_sums(since=now - HORIZON, above=newest)
-        holds = [Hold(attempt.id, attempt.worst_pico, attempt.windows) for attempt in sums.holds]
-        installed = await self._store.install(
-            epoch=sums.epoch, settled=sums.settled, holds=holds, changes=_changes(sums.overrides)
-        )
+        installed = await install(self._store, sums)
         logger.info("the budget's books were built from SQL: epoch %d, installed %s", sums.epoch, installed)
+
+
+async def install(store: BudgetStore, sums: RebuildSums) -> bool:
+    """Turn Redis' books to what SQL has counted; False when they are newer."""
+    holds = [
+        Hold(
+            one.id, one.worst_pico, one.windows, BatchName(one.tenant, one.batch_id) if one.batch_id else None
+        )
+        for one in sums.holds
+    ]
+    batches = [
+        BatchHold(
+            BatchName(one.tenant, one.id), one.reserved_pico, one.reserved_pico - one.left_pico, one.windows
+        )
+        for one in sums.batches
+    ]
+    return await store.install(
+        epoch=sums.epoch,
+        settled=sums.settled,
+        holds=holds,
+        batches=batches,
+        changes=_changes(sums.overrides),
+    )
 
 
 async def sync_limits(ledger: Ledger, store: BudgetStore) -> None:
@@ -143,6 +164,7 @@ class Reaper:
         uncertain = await self._end_dead_calls()
         mirrored = await self._settle_unmirrored()
         freed = await self._free_holds_without_call()
+        await self._close_batches()
         await sync_limits(self._ledger, self._store)
         done = Reaped(uncertain, mirrored, freed)
         if done != Reaped():
@@ -184,7 +206,10 @@ class Reaper:
         # In no window, or only in windows that nothing can draw on any more: there is nothing to tell Redis.
         outside = [row.id for row in rows if not row.windows or created_at(row.id) < oldest]
         done = {attempt_id: (epoch, amounts[attempt_id]) for attempt_id in outside}
-        answers = await self._store.settle_all({i: a for i, a in amounts.items() if i not in done})
+        answers = await self._store.settle_all(
+            {i: a for i, a in amounts.items() if i not in done},
+            returning=frozenset(row.id for row in rows if row.returns_share),
+        )
         unknown = [answer for answer in answers.values() if isinstance(answer, Unknown)]
         for attempt_id, answer in answers.items():
             if isinstance(answer, Settled):
@@ -218,6 +243,20 @@ class Reaper:
         if without_row:
             void += await self._ledger.void(without_row)
         return void
+
+    async def _close_batches(self) -> None:
+        """A batch is over in SQL first, then in Redis. One without a row is of a worker that died opening it."""
+        await self._ledger.close_batches(await self._ledger.batches_over(limit=PAGE))
+        held = {batch.id: batch for batch in await self._store.batches(grace_ms=0, limit=MOST_BATCHES)}
+        states = await self._ledger.batch_states(list(held))
+        old = await self._store.batches(grace_ms=int(self._grace_s * 1000), limit=MOST_BATCHES)
+        unknown = {batch.id: batch.tenant for batch in old if batch.id not in states}
+        if unknown:
+            await self._ledger.void_batches(unknown)
+            states |= await self._ledger.batch_states(list(unknown))
+        ended = [batch for batch in held.values() if states.get(batch.id) == "closed"]
+        if ended:
+            await self._store.close_batches(ended)
 
     async def _rebuild_if_still_held(self, ended: set[UUID]) -> None:
         """A round settles whatever ended before it. What two rounds find held is in no order of writes: a reservation

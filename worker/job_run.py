@@ -173,6 +173,7 @@ class Attempt:
     id: UUID = field(default_factory=uuid7)
     epoch: int = 0
     windows: tuple[str, ...] = ()
+    batch_id: UUID | None = None  # the batch that it draws on
     sent: bool = False  # bytes may have reached the provider
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
 
@@ -183,7 +184,7 @@ class Attempt:
 
     def renewed(self) -> Attempt:
         """The same call under a new id, after its journal row was refused."""
-        return replace(self, id=uuid7(), epoch=0, windows=(), sent=False, settled_pico=None)
+        return replace(self, id=uuid7(), epoch=0, windows=(), batch_id=None, sent=False, settled_pico=None)
 
 
 class JobStep(Protocol):

@@ -12,24 +12,41 @@ import itertools
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.money_model import COST, HELD, LIMIT, REPAIRS, WORST, State, counted, fault, moves
+from producer_sdk.contract import uuid7
+from tests.property.money_model import (
+    BATCH,
+    BATCH_REPAIRS,
+    CASES,
+    COST,
+    LIMIT,
+    ONE_ATTEMPT,
+    REPAIRS,
+    WORST,
+    Row,
+    State,
+    counted,
+    fault,
+    moves,
+    used,
+)
 from tests.servers import Valkey
 from tests.worker.money_desk import Desk, attempt_of, open_desk
 from worker.budget.rules import windows
+from worker.budget.store import BatchName, Reserved
+from worker.errors import JournalRefused
 from worker.job_run import Attempt
-from worker.ledger.ledger import Ledger, RebuildSums
+from worker.ledger.ledger import Batch, Ledger, RebuildSums, SettledAttempt
 
-ATTEMPTS = ("a1", "a2", "a3")
-FREE_WALK = State(workers=tuple((a, "new", 0) for a in ATTEMPTS), flushes=3)
+FREE_WALKS = [("a1", "a2", "a3"), ("B", "a1", "b1", "b2")]
 MOST_REBUILDS = 8
 
 
@@ -38,11 +55,14 @@ class Walk:
 
     def __init__(self, desk: Desk, start: State) -> None:
         self.desk, self.state = desk, start
-        self.attempts = {a: attempt_of(WORST, limit_pico=LIMIT) for a, _step, _epoch in start.workers}
+        names = [name for name, _step, _epoch in start.workers if name != BATCH]
+        self.attempts = {a: attempt_of(WORST, limit_pico=LIMIT) for a in names}
+        self.batch = BatchName("acme", uuid7())
+        self.batch_epoch = 0
         self.sums: dict[str, RebuildSums] = {}
         self.told: dict[str, int] = {}  # the epoch that Redis answered a worker
-        self.read: tuple[UUID, int, int] | None = (
-            None  # what the reaper read, and the epoch that Redis answered
+        self.read: tuple[SettledAttempt, int] | None = (
+            None  # what the reaper read, and what epoch Redis answered
         )
         self.flushes = 0
         first = next(iter(self.attempts.values()))
@@ -72,7 +92,8 @@ class Walk:
     async def go(self, name: str, after: State) -> None:
         """Do one move for real, and compare."""
         who, verb = name.split(": ")
-        does: Callable[[Any], Awaitable[Any]] = getattr(self, "_" + verb.replace(" ", "_"))
+        kind = "_batch_" if who == BATCH else "_"
+        does: Callable[[Any], Awaitable[Any]] = getattr(self, kind + verb.replace(" ", "_"))
         await does(self.attempts.get(who, who))
         self.state = after
         await self.compare(name)
@@ -81,19 +102,66 @@ class Walk:
         s, standing = self.state, await self.desk.store.standing([self.window.name])
         ids = {attempt.id: a for a, attempt in self.attempts.items()}
         rows = {
-            ids[row.attempt_id]: (row.state, row.amount_pico, row.is_mirrored) for row in self.desk.rows()
+            ids[row.attempt_id]: (row.state, row.amount_pico, row.is_mirrored, row.is_line)
+            for row in self.desk.rows()
         }
         assert rows == {a: tuple(row) for a, row in s.sql}, name
         assert self.desk.counted() == counted(s) <= LIMIT, name
         if s.redis is None:
             assert standing.epoch is None, name
             return
-        held = sum(settled == HELD for _a, settled in s.redis.records)
+        held = used(s.redis) - s.redis.settled
         assert standing.epoch == s.redis.epoch + self.first_epoch, name
-        assert standing.windows == {self.window.name: (s.redis.settled, WORST * held)}, name
+        assert standing.windows == {self.window.name: (s.redis.settled, held)}, name
+
+    def _row(self, attempt: Attempt) -> Row:
+        (name,) = [a for a, known in self.attempts.items() if known is attempt]
+        return dict(self.state.sql)[name]
+
+    async def _batch_reserves_its_sum(self, _batch: str) -> None:
+        reply = await self.desk.store.open_batch(
+            self.batch, amount_pico=WORST, windows=(self.window,), now=datetime.now(UTC)
+        )
+        assert isinstance(reply, Reserved)
+        self.batch_epoch = reply.epoch
+
+    async def _batch_is_opened_in_SQL(self, _batch: str) -> None:  # noqa: N802 - the move's own words
+        await self.desk.ledger.open_batch(self._batch_row(), epoch=self.batch_epoch)
+
+    async def _batch_is_refused_its_row(self, _batch: str) -> None:
+        with pytest.raises(JournalRefused):
+            await self.desk.ledger.open_batch(self._batch_row(), epoch=self.batch_epoch)
+
+    def _batch_row(self) -> Batch:
+        """Expired, so that the reaper closes it when all are at rest."""
+        now = datetime.now(UTC)
+        windows = (self.window.name,)
+        return Batch(self.batch.id, "acme", WORST, 2, windows, now, now - timedelta(seconds=1))
+
+    async def _batch_gives_its_sum_back(self, _batch: str) -> None:
+        await self.desk.store.close_batches([self.batch])
+
+    async def _batch_is_closed_in_SQL(self, _batch: str) -> None:  # noqa: N802 - the move's own words
+        assert await self.desk.ledger.close_batches([self.batch.id]) == [self.batch.id]
+
+    async def _batch_is_closed_in_Redis(self, _batch: str) -> None:  # noqa: N802 - the move's own words
+        await self.desk.store.close_batches([self.batch])
+
+    async def _batch_reaper_voids_it(self, _batch: str) -> None:
+        await self.desk.ledger.void_batches({self.batch.id: "acme"})
+        assert await self.desk.ledger.batch_states([self.batch.id]) == {self.batch.id: "closed"}
 
     async def _reserves(self, attempt: Attempt) -> None:
-        assert await self.desk.reserve(attempt, windows=(self.window,))
+        assert await self.desk.reserve(attempt, windows=(self.window,), batch=self._batch_of(attempt))
+        assert attempt.batch_id is None
+
+    async def _draws_from_its_batch(self, attempt: Attempt) -> None:
+        assert await self.desk.reserve(attempt, windows=(self.window,), batch=self.batch)
+        assert attempt.batch_id == self.batch.id
+
+    def _batch_of(self, attempt: Attempt) -> BatchName | None:
+        (name,) = [a for a, known in self.attempts.items() if known is attempt]
+        return self.batch if name.startswith("b") else None
 
     async def _journals(self, attempt: Attempt) -> None:
         assert await self.desk.journal(attempt)
@@ -107,35 +175,39 @@ class Walk:
     async def _settles_in_SQL(self, attempt: Attempt) -> None:  # noqa: N802 - the move's own words
         await self.desk.settle_in_sql(attempt, COST)
 
+    async def _fails_in_SQL(self, attempt: Attempt) -> None:  # noqa: N802 - the move's own words
+        await self.desk.settle_in_sql(attempt, 0, state="failed")
+
     async def _settles_in_Redis(self, attempt: Attempt) -> None:  # noqa: N802 - the move's own words
-        settled = await self.desk.settle_in_redis(attempt.id, COST)
+        row = self._row(attempt)
+        settled = await self.desk.settle_in_redis(attempt.id, row.amount, returns_share=row.state == "failed")
         assert settled
         self.told[attempt.id] = settled.epoch
 
     async def _is_unknown_to_Redis(self, attempt: Attempt) -> None:  # noqa: N802 - the move's own words
-        assert await self.desk.settle_in_redis(attempt.id, COST) is None
+        assert await self.desk.settle_in_redis(attempt.id, self._row(attempt).amount) is None
 
     async def _is_mirrored(self, attempt: Attempt) -> None:
-        await self.desk.ledger.mirrored({attempt.id: (self.told[attempt.id], COST)})
+        await self.desk.ledger.mirrored({attempt.id: (self.told[attempt.id], self._row(attempt).amount)})
 
     async def _reaper_makes_it_uncertain(self, attempt: Attempt) -> None:
         assert len(await self.desk.ledger.mark_uncertain([attempt.id])) == 1
 
     async def _reaper_reads_it(self, attempt: Attempt) -> None:
         (row,) = [row for row in await self.desk.ledger.unmirrored() if row.id == attempt.id]
-        self.read = (row.id, row.amount_pico, 0)
+        self.read = (row, 0)
 
     async def _reaper_settles_it(self, _attempt: Attempt) -> None:
         assert self.read
-        attempt_id, amount, _epoch = self.read
-        settled = await self.desk.settle_in_redis(attempt_id, amount)
+        row, _epoch = self.read
+        settled = await self.desk.settle_in_redis(row.id, row.amount_pico, returns_share=row.returns_share)
         assert settled
-        self.read = (attempt_id, amount, settled.epoch)
+        self.read = (row, settled.epoch)
 
     async def _reaper_mirrors_it(self, _attempt: Attempt) -> None:
         assert self.read
-        attempt_id, amount, epoch = self.read
-        await self.desk.ledger.mirrored({attempt_id: (epoch, amount)})
+        row, epoch = self.read
+        await self.desk.ledger.mirrored({row.id: (epoch, row.amount_pico)})
 
     async def _reaper_voids_it(self, attempt: Attempt) -> None:
         assert await self.desk.ledger.void([attempt.id]) == [attempt.id]
@@ -194,7 +266,10 @@ def open_walk(valkey: Valkey, tmp_path: Path) -> Callable[[State], Any]:
     return opened
 
 
-def test_real_servers_walk_in_step_with_the_model(open_walk: Callable[[State], Any]):
+@pytest.mark.parametrize("names", FREE_WALKS, ids=["attempts", "a batch"])
+def test_real_servers_walk_in_step_with_the_model(names: tuple[str, ...], open_walk: Callable[[State], Any]):
+    start = State(workers=tuple((a, "new", 0) for a in names), flushes=3)
+
     @settings(
         max_examples=40,
         deadline=None,
@@ -204,7 +279,7 @@ def test_real_servers_walk_in_step_with_the_model(open_walk: Callable[[State], A
     @given(st.lists(st.integers(0, 2**16), min_size=10, max_size=40))
     def walks(choices: list[int]) -> None:
         async def walk_it() -> None:
-            async with open_walk(FREE_WALK) as walk:
+            async with open_walk(start) as walk:
                 for choice in choices:
                     following = walk.open_moves()
                     if not following:
@@ -217,12 +292,12 @@ def test_real_servers_walk_in_step_with_the_model(open_walk: Callable[[State], A
     walks()
 
 
-@pytest.mark.parametrize("repair", REPAIRS)
+@pytest.mark.parametrize("repair", {**REPAIRS, **BATCH_REPAIRS})
 def test_what_breaks_the_model_without_a_repair_breaks_nothing_here(
     repair: str, open_walk: Callable[[State], Any]
 ):
-    attempts = ("a1", "a2") if repair in ("epoch", "void") else ("a1",)
-    broken = fault(attempts, rebuilds=3 if len(attempts) == 1 else 1, without=repair)
+    attempts, rebuilds, flushes = CASES.get(repair, ONE_ATTEMPT)
+    broken = fault(attempts, rebuilds=rebuilds, flushes=flushes, without=repair)
     assert broken
     start = State(workers=tuple((a, "new", 0) for a in attempts))
 

@@ -13,10 +13,10 @@ import sqlalchemy
 
 from producer_sdk.contract import Job, Message, Usage
 from producer_sdk.lanes import Lanes
-from worker.books import Books, Reaper
+from worker.books import Books, Reaper, install
 from worker.budget import rules
 from worker.budget.rules import WindowLimit
-from worker.budget.store import BudgetStore, Hold, Refused, Reserved, Settled
+from worker.budget.store import BatchName, BudgetStore, Refused, Reserved, Settled
 from worker.errors import JournalRefused
 from worker.job_run import Answer, Attempt, JobRun, Lease, PlannedCall
 from worker.ledger.ledger import Ledger, RebuildSums, Settlement
@@ -58,6 +58,7 @@ class SqlRow(NamedTuple):
     amount_pico: int
     windows: str
     is_mirrored: bool
+    is_line: bool
 
 
 @dataclass
@@ -88,15 +89,23 @@ class Desk:
             retention=timedelta(days=1),
         )
 
-    async def reserve(self, attempt: Attempt, *, windows: tuple[WindowLimit, ...] | None = None) -> bool:
+    async def reserve(
+        self,
+        attempt: Attempt,
+        *,
+        windows: tuple[WindowLimit, ...] | None = None,
+        batch: BatchName | None = None,
+    ) -> bool:
         """Step 1; True when it was admitted."""
         windows = (
             rules.windows(attempt.job_run.known_tenant(), attempt.created_at) if windows is None else windows
         )
         self.windows_seen.update(window.name for window in windows)
-        reply = await self.store.reserve(attempt.id, amount_pico=attempt.call.highest_pico, windows=windows)
+        amount = attempt.call.highest_pico
+        reply = await self.store.reserve(attempt.id, amount_pico=amount, windows=windows, batch=batch)
         if isinstance(reply, Reserved):
-            attempt.epoch, attempt.windows = reply.epoch, tuple(window.name for window in windows)
+            attempt.epoch, attempt.windows = reply.epoch, rules.charged(windows, reply.covered)
+            attempt.batch_id = batch.id if batch and reply.covered else None
             return True
         assert isinstance(reply, Refused), reply
         return False
@@ -113,9 +122,11 @@ class Desk:
         """Step 4."""
         await self.ledger.settle(attempt, Settlement(state, pico, model="small"))
 
-    async def settle_in_redis(self, attempt_id: UUID, pico: int) -> Settled | None:
+    async def settle_in_redis(
+        self, attempt_id: UUID, pico: int, *, returns_share: bool = False
+    ) -> Settled | None:
         """Step 5."""
-        reply = await self.store.settle(attempt_id, amount_pico=pico)
+        reply = await self.store.settle(attempt_id, amount_pico=pico, returns_share=returns_share)
         return reply if isinstance(reply, Settled) else None
 
     async def whole(self, worst_pico: int, pico: int) -> Attempt:
@@ -136,8 +147,7 @@ class Desk:
 
     async def install(self, sums: RebuildSums) -> bool:
         """The second half."""
-        holds = [Hold(attempt.id, attempt.worst_pico, attempt.windows) for attempt in sums.holds]
-        return await self.store.install(epoch=sums.epoch, settled=sums.settled, holds=holds)
+        return await install(self.store, sums)
 
     async def flush(self) -> None:
         """FLUSHALL, for this test's keys alone."""
@@ -156,17 +166,31 @@ class Desk:
 
     def rows(self) -> list[SqlRow]:
         """Every attempt of the journal, straight from SQL; in flight it counts at its worst case."""
-        statement = "SELECT id, state, cost_pico, worst_pico, windows, mirrored_epoch FROM llm_attempts"
+        statement = (
+            "SELECT id, state, CASE state WHEN 'in_flight' THEN worst_pico ELSE cost_pico END, windows, "
+            "mirrored_epoch IS NOT NULL, batch_id IS NOT NULL FROM llm_attempts"
+        )
         with self._engine.connect() as connection:
             found = connection.execute(sqlalchemy.text(statement)).all()
-        return [
-            SqlRow(UUID(str(key)), state, worst if state == "in_flight" else cost, windows, epoch is not None)
-            for key, state, cost, worst, windows, epoch in found
-        ]
+        return [SqlRow(UUID(str(key)), *rest[:3], *map(bool, rest[3:])) for key, *rest in found]
+
+    def left_of_batches(self, window: str | None = None) -> int:
+        """What open batches hold in a window (or in all): what their lines have not drawn."""
+        statement = (
+            "SELECT windows, reserved_pico, (SELECT coalesce(sum(CASE WHEN state IN ('failed', 'void') THEN cost_pico "
+            "ELSE worst_pico END), 0) FROM llm_attempts WHERE batch_id = llm_batches.id) "
+            "FROM llm_batches WHERE state = 'open'"
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text(statement)).all()
+        return sum(
+            max(0, total - drawn) for windows, total, drawn in found if window is None or window in windows
+        )
 
     def counted(self, window: str | None = None) -> int:
-        """What SQL counts in a window (or in all): settled, uncertain, and in flight at its worst case."""
-        return sum(row.amount_pico for row in self.rows() if window is None or window in row.windows)
+        """What SQL counts in a window (or in all): settled, uncertain, in flight at its worst case, left of batches."""
+        rows = sum(row.amount_pico for row in self.rows() if window is None or window in row.windows)
+        return rows + self.left_of_batches(window)
 
     def states(self) -> list[str]:
         """The states of all attempts."""
@@ -180,6 +204,7 @@ class Desk:
         for window in self.windows_seen:
             assert await self.store.window(window) == (self.counted(window), 0), window
         assert await self.store.holds(grace_ms=-60_000) == []
+        assert await self.store.batches(grace_ms=-60_000) == []
         assert "in_flight" not in self.states()
         assert await self.ledger.unmirrored() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -23,7 +24,8 @@ class WindowLimit:
     """A window's name and limit; `date` is its day, or its month, or '' for a run, which never resets.
 
     `whose` names it in words where it is not simply the tenant's; `setting` is the key of routing.yaml that sets the
-    limit; `is_shared`: other tenants spend there too, so that its amounts are told to none of them.
+    limit; `is_shared`: other tenants spend there too, so that its amounts are told to none of them. `soft_limit`: the
+    percentages of the limit at which an operator is told, the highest last.
     """
 
     name: str
@@ -33,11 +35,12 @@ class WindowLimit:
     whose: str = ""
     setting: str = "daily_budget_usd"
     is_shared: bool = False
+    soft_limit: tuple[int, ...] = ()
 
     @property
     def scope(self) -> str:
         """What all its windows, yesterday's and tomorrow's, have in common: its name without the date."""
-        return self.name.removesuffix(f":{self.date}") if self.date else self.name
+        return scope_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,17 @@ def windows(tenant: Tenant, at: datetime, spender: Spender = NOBODY) -> tuple[Wi
         found += shared
     found += _of(spender.fleet, "fleet", utc, whose="the fleet", is_shared=True)
     return tuple(found)
+
+
+def charged(windows: Sequence[WindowLimit], covered: Sequence[str]) -> tuple[str, ...]:
+    """What an attempt is charged to: its own windows, but its batch's where the batch covers a scope."""
+    scopes = {scope_of(name) for name in covered}
+    return tuple(window.name for window in windows if window.scope not in scopes) + tuple(covered)
+
+
+def scope_of(name: str) -> str:
+    """What all windows of one kind have in common: a name without its date. A run's window has none."""
+    return name if name.startswith("r:") else name.rpartition(":")[0]
 
 
 def _of(

@@ -7,8 +7,10 @@ can be built again from SQL (`install`). All keys lie under `<namespace>:{fleet}
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -28,14 +30,28 @@ KEEP_MS = 36 * DAY_MS
 KEEP_SETTLED_MS = 3_600_000
 ROWS_A_PART = 500
 WINDOWS_A_CALL = 500
+ADMITTING = ("reserve", "open_batch")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class SoftLimit:
+    """What is settled in this window has reached so many percent of its limit, for the first time."""
+
+    window: WindowLimit
+    percent: int
+
+
+@dataclass(frozen=True)
 class Reserved:
-    """The worst case is held in every window, by the books of this epoch."""
+    """The amount is held in every window, by the books of this epoch.
+
+    `covered`: the batch's windows that an attempt is charged to; none where it draws from no batch.
+    """
 
     epoch: int
+    covered: tuple[str, ...] = ()
+    soft: tuple[SoftLimit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,7 @@ class Refused:
     window: WindowLimit
     settled_pico: int
     held_pico: int
+    soft: tuple[SoftLimit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,12 +91,45 @@ class Unknown:
 
 
 @dataclass(frozen=True)
+class BatchName:
+    """A batch is its tenant's: a line of another tenant finds none under its id."""
+
+    tenant: str
+    id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> BatchName:
+        """From Redis."""
+        tenant, _, batch_id = text.rpartition("/")
+        return cls(tenant, UUID(batch_id))
+
+
+@dataclass(frozen=True)
 class Hold:
     """One attempt's hold, as SQL knows it: at most `amount_pico` in each of its windows."""
 
     attempt_id: UUID
     amount_pico: int
     windows: tuple[str, ...]
+    batch: BatchName | None = None
+
+
+@dataclass(frozen=True)
+class BatchHold:
+    """An open batch, as SQL knows it: what it holds in each of its windows is what its lines have not drawn."""
+
+    name: BatchName
+    total_pico: int
+    drawn_pico: int
+    windows: tuple[str, ...]
+
+    @property
+    def left_pico(self) -> int:
+        """What it holds."""
+        return self.total_pico - self.drawn_pico
 
 
 @dataclass(frozen=True)
@@ -125,41 +175,58 @@ class BudgetStore:
         self._run_id = run_id_override or ""
         self._timeout_s = timeout_s
         self._scripts = {
-            verb: connection.register_script(_source(verb))
-            for verb in ("reserve", "settle", "stage", "install", "holds", "spent", "limits")
+            verb: connection.register_script(_source(verb, admits=verb in ADMITTING))
+            for verb in (*ADMITTING, "settle", "close_batch", "stage", "install", "holds", "spent", "limits")
         }
 
     async def reserve(
-        self, attempt_id: UUID, *, amount_pico: int, windows: Sequence[WindowLimit]
+        self,
+        attempt_id: UUID,
+        *,
+        amount_pico: int,
+        windows: Sequence[WindowLimit],
+        batch: BatchName | None = None,
     ) -> Reserved | Refused | NeedsRebuild | ClockApart:
-        """Hold the amount in every window, or in none. The same id again gets the same answer."""
-        limits = [text for window in windows for text in (window.name, window.scope, window.limit_pico)]
-        amount = min(amount_pico, MOST_PICO + 1)
-        reply = await self._run("reserve", str(attempt_id), amount, attempt_id.int >> 80, KEEP_MS, *limits)
-        match reply[0]:
-            case b"reserved":
-                return Reserved(int(reply[1]))
-            case b"refused":
-                refuser = next(window for window in windows if window.name == reply[1].decode())
-                used, held, limit, top_up = (int(number) for number in reply[2:6])
-                return Refused(replace(refuser, limit_pico=limit + top_up), used - held, held)
-            case b"clock":
-                return ClockApart(int(reply[1]))
-            case _:
-                return NeedsRebuild()
+        """Hold the amount in every window, or in none. The same id again gets the same answer.
 
-    async def settle(self, attempt_id: UUID, *, amount_pico: int) -> Settled | Unknown:
-        """Let the attempt's windows hold this amount, whatever they held for it before."""
-        return (await self.settle_all({attempt_id: amount_pico}))[attempt_id]
+        Where the batch has so much left, it is drawn from there, and only the other windows need room.
+        """
+        amount, made_ms = min(amount_pico, MOST_PICO + 1), attempt_id.int >> 80
+        start = (str(attempt_id), amount, made_ms, KEEP_MS, str(batch or ""))
+        return _admitted(windows, await self._run("reserve", *start, *_arguments(windows)))
 
-    async def settle_all(self, amounts: Mapping[UUID, int]) -> dict[UUID, Settled | Unknown]:
+    async def open_batch(
+        self, batch: BatchName, *, amount_pico: int, windows: Sequence[WindowLimit], now: datetime
+    ) -> Reserved | Refused | NeedsRebuild | ClockApart:
+        """Hold a batch's sum in every window, or in none. The same batch again gets the same answer."""
+        amount, now_ms = min(amount_pico, MOST_PICO + 1), int(now.timestamp() * 1000)
+        start = (str(batch), amount, now_ms, KEEP_MS)
+        return _admitted(windows, await self._run("open_batch", *start, *_arguments(windows)))
+
+    async def close_batches(self, batches: Sequence[BatchName]) -> None:
+        """Give back what is left of batches that SQL has closed."""
+        await self._run("close_batch", *map(str, batches))
+
+    async def settle(
+        self, attempt_id: UUID, *, amount_pico: int, returns_share: bool = False
+    ) -> Settled | Unknown:
+        """Let the attempt's windows hold this amount, whatever they held for it before.
+
+        `returns_share`: what it did not use of its share is its batch's again.
+        """
+        returning = {attempt_id} if returns_share else frozenset[UUID]()
+        return (await self.settle_all({attempt_id: amount_pico}, returning=returning))[attempt_id]
+
+    async def settle_all(
+        self, amounts: Mapping[UUID, int], *, returning: Collection[UUID] = frozenset()
+    ) -> dict[UUID, Settled | Unknown]:
         """`settle` for many at once, at most 500; an amount of 0 gives the hold back."""
-        pairs = [
+        rows = [
             text
             for attempt_id, amount in amounts.items()
-            for text in (str(attempt_id), min(amount, MOST_PICO))
+            for text in (str(attempt_id), min(amount, MOST_PICO), "1" if attempt_id in returning else "")
         ]
-        epoch, *done = (int(number) for number in await self._run("settle", KEEP_SETTLED_MS, *pairs))
+        epoch, *done = (int(number) for number in await self._run("settle", KEEP_SETTLED_MS, *rows))
         done = done or [0] * len(amounts)
         return {
             attempt_id: Settled(epoch) if is_settled else Unknown(epoch)
@@ -168,7 +235,7 @@ class BudgetStore:
 
     async def free(self, attempt_ids: Sequence[UUID]) -> None:
         """Give back the holds of attempts that were never called."""
-        await self.settle_all(dict.fromkeys(attempt_ids, 0))
+        await self.settle_all(dict.fromkeys(attempt_ids, 0), returning=frozenset(attempt_ids))
 
     async def install(
         self,
@@ -176,10 +243,11 @@ class BudgetStore:
         epoch: int,
         settled: Mapping[str, int],
         holds: Sequence[Hold],
+        batches: Sequence[BatchHold] = (),
         changes: LimitChanges = UNCHANGED,
     ) -> bool:
         """Turn the books to what SQL counted under a new epoch; False when they are newer, or were lost meanwhile."""
-        parts = list(_parts(settled, holds, changes))
+        parts = list(_parts(settled, holds, batches, changes))
         for number, rows in enumerate(parts):
             if not await self._run("stage", epoch, number, KEEP_MS, *rows):
                 return False
@@ -210,8 +278,13 @@ class BudgetStore:
 
     async def holds(self, *, grace_ms: int, skip: int = 0, limit: int = 500) -> list[UUID]:
         """A page of the attempts whose holds are older than the grace, oldest first."""
-        _epoch, *ids = await self._run("holds", grace_ms, skip, limit)
+        _epoch, *ids = await self._run("holds", grace_ms, skip, limit, "holds")
         return [UUID(attempt_id.decode()) for attempt_id in ids]
+
+    async def batches(self, *, grace_ms: int, limit: int = 500) -> list[BatchName]:
+        """The batches that hold something since longer than the grace, oldest first."""
+        _epoch, *names = await self._run("holds", grace_ms, 0, limit, "batches")
+        return [BatchName.parse(name.decode()) for name in names]
 
     async def standing(self, windows: Sequence[str] = ()) -> Standing:
         """The epoch in force, and what these windows stand at; many are asked for in parts, not at one moment."""
@@ -261,28 +334,73 @@ class BudgetStore:
             raise BudgetUnavailable(f"Redis did not {verb}: {type(error).__name__}") from error
 
 
-def _source(verb: str) -> str:
+def _source(verb: str, *, admits: bool) -> str:
     folder = Path(__file__).parent
-    return (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    files = ("prelude", "admit", verb) if admits else ("prelude", verb)
+    return "\n".join((folder / f"{name}.lua").read_text() for name in files)
 
 
-def _parts(settled: Mapping[str, int], holds: Sequence[Hold], changes: LimitChanges) -> Iterator[list[Any]]:
+def _arguments(windows: Sequence[WindowLimit]) -> list[str | int]:
+    return [
+        text
+        for window in windows
+        for text in (window.name, window.scope, window.limit_pico, ",".join(map(str, window.soft_limit)))
+    ]
+
+
+def _admitted(
+    windows: Sequence[WindowLimit], reply: Sequence[bytes]
+) -> Reserved | Refused | NeedsRebuild | ClockApart:
+    by_name = {window.name: window for window in windows}
+    match reply[0]:
+        case b"reserved":
+            return Reserved(int(reply[1]), _names(reply[2]), _soft(by_name, reply[3:]))
+        case b"refused":
+            used, held, limit, top_up = (int(number) for number in reply[2:6])
+            window = replace(by_name[reply[1].decode()], limit_pico=limit + top_up)
+            return Refused(window, used - held, held, _soft(by_name, reply[6:]))
+        case b"clock":
+            return ClockApart(int(reply[1]))
+        case _:
+            return NeedsRebuild()
+
+
+def _names(joined: bytes) -> tuple[str, ...]:
+    return tuple(joined.decode().split("\n")) if joined else ()
+
+
+def _soft(windows: Mapping[str, WindowLimit], pairs: Sequence[bytes]) -> tuple[SoftLimit, ...]:
+    return tuple(
+        SoftLimit(windows[name.decode()], int(percent))
+        for name, percent in zip(pairs[::2], pairs[1::2], strict=True)
+    )
+
+
+def _parts(
+    settled: Mapping[str, int], holds: Sequence[Hold], batches: Sequence[BatchHold], changes: LimitChanges
+) -> Iterator[list[Any]]:
     """The rows of a rebuild in parts that a script may write at once; a window's held is the sum of its holds."""
-    held: dict[str, int] = {}
+    held = Counter[str]()
     for hold in holds:
-        for window in hold.windows:
-            held[window] = held.get(window, 0) + hold.amount_pico
+        held.update(dict.fromkeys(hold.windows, hold.amount_pico))
+    for batch in batches:
+        held.update(dict.fromkeys(batch.windows, batch.left_pico))
     rows = iter(
-        [
-            ("w", name, settled.get(name, 0) + held.get(name, 0), held.get(name, 0), "")
-            for name in {**settled, **held}
-        ]
+        [("w", name, settled.get(name, 0) + held[name], held[name], "", "") for name in {**settled, **held}]
         + [
-            ("a", str(hold.attempt_id), hold.amount_pico, "\n".join(hold.windows), hold.attempt_id.int >> 80)
-            for hold in holds
+            (
+                "a",
+                str(h.attempt_id),
+                h.amount_pico,
+                "\n".join(h.windows),
+                h.attempt_id.int >> 80,
+                str(h.batch or ""),
+            )
+            for h in holds
         ]
+        + [("b", str(b.name), b.total_pico, b.drawn_pico, "\n".join(b.windows), "") for b in batches]
         + [
-            ("l", name, amount, "", "")
+            ("l", name, amount, "", "", "")
             for name, amount in {"version": changes.version, **changes.fields()}.items()
         ]
     )

@@ -139,9 +139,8 @@ class MarkUncertain(Change):
             if after is not before:
                 page.settle(after, unknown)
             if after.state == "uncertain":
-                done.append(
-                    SettledAttempt(after.id, after.cost_pico, after.windows, after.settled_at or self.now)
-                )
+                settled_at = after.settled_at or self.now
+                done.append(SettledAttempt(after.id, after.cost_pico, after.windows, settled_at, after.state))
         return done
 
 

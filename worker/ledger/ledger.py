@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
-from worker.ledger import limit_changes, migrations, queries, reads
+from worker.ledger import batches, limit_changes, migrations, queries, reads, runs
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -20,6 +20,7 @@ from worker.ledger.purge import JOBS_A_PAGE, purge_page
 from worker.ledger.queries import DIMENSIONS, AttemptLine, Dimension, Span, Totals, UncertainRow, UsageRow
 from worker.ledger.rebuild import rebuild_sums, window_sums
 from worker.ledger.records import (
+    Batch,
     KnownJob,
     LimitChange,
     OpenAttempt,
@@ -35,6 +36,7 @@ from worker.ledger.writer import Writer
 __all__ = [
     "DIMENSIONS",
     "AttemptLine",
+    "Batch",
     "Dimension",
     "KnownJob",
     "Ledger",
@@ -171,6 +173,35 @@ class Ledger:
     async def void(self, ids: Sequence[UUID]) -> list[UUID]:
         """Refuse the journal rows of attempts that have none, for ever; returns those that are void now."""
         return cast("list[UUID]", await self._change(MakeVoid(list(ids), utc_now())))
+
+    async def open_batch(self, batch: Batch, *, epoch: int) -> None:
+        """Commit a batch that the books of this epoch have admitted, before its lines. Raises JournalRefused."""
+        await self._ask(batches.opened(batch, epoch=epoch), writes=True)
+
+    async def close_batches(self, ids: Sequence[UUID], *, tenant: str | None = None) -> list[UUID]:
+        """Close batches, of this tenant where it is named; returns those of `ids` that are closed now."""
+        return await self._ask(batches.closed(ids, tenant=tenant, now=utc_now()), writes=True)
+
+    async def void_batches(self, tenant_of: Mapping[UUID, str]) -> None:
+        """Refuse the rows of batches that have none, for ever."""
+        await self._ask(batches.voided(tenant_of, now=utc_now()), writes=True)
+
+    async def batch_states(self, ids: Sequence[UUID]) -> dict[UUID, str]:
+        """`open` or `closed` of those batches that have a row."""
+        return await self._ask(batches.states(ids))
+
+    async def count_lines(self, lines: Mapping[UUID, int], *, tenant: str) -> None:
+        """So many lines of these batches were accepted by their lanes: when those have ended, the batch has."""
+        await self._ask(batches.counted(lines, tenant=tenant), writes=True)
+
+    async def batches_over(self, *, limit: int = 500) -> list[UUID]:
+        """Open batches that have expired, or whose lines have all ended."""
+        return await self._ask(batches.over(now=utc_now(), limit=limit))
+
+    async def ancestors(self, tenant: str, run_id: str, parent_run_id: str | None) -> tuple[str, ...]:
+        """The runs above a run, the nearest first; its parent is written down with the first job that names one."""
+        told = runs.ancestors(tenant, run_id, parent_run_id, now=utc_now())
+        return await self._ask(told, writes=parent_run_id is not None)
 
     async def epoch(self) -> int:
         """The epoch in force."""

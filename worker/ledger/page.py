@@ -126,6 +126,7 @@ def _job_values(row: JobRow) -> dict[str, Any]:
         "result": result.model_dump_json() if isinstance(result, JobResult) else result,
         "created_at": row.created_at,
         "finished_at": row.finished_at,
+        "batch_id": row.batch_id,
     }
 
 

@@ -67,6 +67,7 @@ OPEN_COLUMNS = (
     ATTEMPTS.c.worst_pico,
     ATTEMPTS.c.windows,
     ATTEMPTS.c.created_at,
+    ATTEMPTS.c.batch_id,
 )
 
 
@@ -95,7 +96,13 @@ def open_jobs(
 
 def unmirrored(*, limit: int, after: UUID | None) -> Callable[[Connection], list[SettledAttempt]]:
     """Settled attempts whose amount Redis has not confirmed, oldest first."""
-    columns = (ATTEMPTS.c.id, ATTEMPTS.c.cost_pico, ATTEMPTS.c.windows, ATTEMPTS.c.settled_at)
+    columns = (
+        ATTEMPTS.c.id,
+        ATTEMPTS.c.cost_pico,
+        ATTEMPTS.c.windows,
+        ATTEMPTS.c.settled_at,
+        ATTEMPTS.c.state,
+    )
     statement = select(*columns).where(IS_UNMIRRORED).order_by(ATTEMPTS.c.id).limit(limit)
     if after is not None:
         statement = statement.where(ATTEMPTS.c.id > after)

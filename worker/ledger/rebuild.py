@@ -7,13 +7,27 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Text, Uuid, cast, literal, null, select, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    Text,
+    Uuid,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from worker.ledger.columns import GIGA, exact_sum, joined
 from worker.ledger.limit_changes import overrides
 from worker.ledger.reads import lowest_id
-from worker.ledger.records import OpenAttempt, RebuildSums
-from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_UNMIRRORED
+from worker.ledger.records import RETURNING, OpenAttempt, OpenBatch, RebuildSums
+from worker.ledger.tables import ATTEMPTS, BATCHES, EPOCH, IS_IN_FLIGHT, IS_UNMIRRORED
 
 
 def rebuild_sums(*, since: datetime, above: int) -> Callable[[Connection], RebuildSums]:
@@ -41,8 +55,13 @@ def window_sums(*, since: datetime) -> Callable[[Connection], RebuildSums]:
 
 
 def _sums(since: datetime) -> Any:
-    """One statement, so one snapshot: an attempt is either in flight in it or settled, never neither."""
+    """One statement, so one snapshot: an attempt is either in flight in it or settled, never neither.
+
+    Rows: kind, id, tenant, tag, windows, amount (high, low), created_at, batch, drawn (high, low).
+    """
+    nothing, no_id, no_amount = cast(null(), Text), cast(null(), Uuid), cast(null(), BigInteger)
     open_rows = select(
+        literal("hold"),
         ATTEMPTS.c.id,
         ATTEMPTS.c.tenant,
         ATTEMPTS.c.tag,
@@ -50,16 +69,22 @@ def _sums(since: datetime) -> Any:
         (ATTEMPTS.c.worst_pico // GIGA).label("high"),
         (ATTEMPTS.c.worst_pico % GIGA).label("low"),
         ATTEMPTS.c.created_at,
+        ATTEMPTS.c.batch_id,
+        no_amount,
+        no_amount,
     ).where(IS_IN_FLIGHT, ATTEMPTS.c.windows != ())
-    nothing = cast(null(), Text)
     settled = (
         select(
-            cast(null(), Uuid),
+            literal("settled"),
+            no_id,
             nothing,
             nothing,
             ATTEMPTS.c.windows,
             *exact_sum(ATTEMPTS.c.cost_pico),
             literal(since, ATTEMPTS.c.created_at.type),
+            no_id,
+            no_amount,
+            no_amount,
         )
         .where(
             ATTEMPTS.c.state.in_(("settled", "failed", "uncertain")),
@@ -68,16 +93,49 @@ def _sums(since: datetime) -> Any:
         )
         .group_by(ATTEMPTS.c.windows)
     )
-    return union_all(open_rows, settled)
+    return union_all(open_rows, settled, _open_batches(nothing))
+
+
+def _open_batches(nothing: Any) -> Select[Any]:
+    """What each has reserved, and what its lines draw: their worst case, or their cost where they return the rest."""
+    draws = case((ATTEMPTS.c.state.in_(RETURNING), ATTEMPTS.c.cost_pico), else_=ATTEMPTS.c.worst_pico)
+    drawn = (
+        select(
+            ATTEMPTS.c.batch_id,
+            *(half.label(name) for half, name in zip(exact_sum(draws), "hl", strict=True)),
+        )
+        .where(ATTEMPTS.c.batch_id.is_not(None))
+        .group_by(ATTEMPTS.c.batch_id)
+        .subquery()
+    )
+    return (
+        select(
+            literal("batch"),
+            BATCHES.c.id,
+            BATCHES.c.tenant,
+            nothing,
+            BATCHES.c.windows,
+            BATCHES.c.reserved_pico // GIGA,
+            BATCHES.c.reserved_pico % GIGA,
+            BATCHES.c.created_at,
+            BATCHES.c.id,
+            func.coalesce(drawn.c.h, 0),
+            func.coalesce(drawn.c.l, 0),
+        )
+        .outerjoin_from(BATCHES, drawn, BATCHES.c.id == drawn.c.batch_id)
+        .where(BATCHES.c.state == "open", BATCHES.c.windows != ())
+    )
 
 
 def _counted(epoch: int, rows: Any) -> RebuildSums:
     sums = RebuildSums(epoch, {}, [])
-    for attempt_id, tenant, tag, windows, high, low, created_at in rows:
+    for kind, row_id, tenant, tag, windows, high, low, created_at, batch_id, *drawn in rows:
         amount = joined(high, low)
-        if attempt_id is not None:
-            sums.holds.append(OpenAttempt(attempt_id, tenant, tag, amount, windows, created_at))
-            continue
-        for window in windows:
-            sums.settled[window] = sums.settled.get(window, 0) + amount
+        if kind == "hold":
+            sums.holds.append(OpenAttempt(row_id, tenant, tag, amount, windows, created_at, batch_id))
+        elif kind == "batch":
+            sums.batches.append(OpenBatch(row_id, tenant, amount, joined(*drawn), windows))
+        else:
+            for window in windows:
+                sums.settled[window] = sums.settled.get(window, 0) + amount
     return sums

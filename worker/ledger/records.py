@@ -11,6 +11,8 @@ from producer_sdk.contract import JobResult, Usage
 
 SettledState = Literal["settled", "failed", "uncertain", "void"]
 AttemptState = Literal["in_flight", "settled", "failed", "uncertain", "void"]
+# Of its batch an attempt draws what it may cost; in these states it draws what it did cost.
+RETURNING = frozenset({"failed", "void"})
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class OpenAttempt:
     worst_pico: int
     windows: tuple[str, ...]
     created_at: datetime
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,41 @@ class SettledAttempt:
     amount_pico: int
     windows: tuple[str, ...]
     settled_at: datetime
+    state: AttemptState
+
+    @property
+    def returns_share(self) -> bool:
+        """Whether what it did not use is its batch's again: its line still needs an answer."""
+        return self.state in RETURNING
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that has reserved its sum in these windows, for so many lines."""
+
+    id: UUID
+    tenant: str
+    reserved_pico: int
+    lines: int
+    windows: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class OpenBatch:
+    """What an open batch holds in each of its windows: what its lines have not drawn."""
+
+    id: UUID
+    tenant: str
+    reserved_pico: int
+    drawn_pico: int
+    windows: tuple[str, ...]
+
+    @property
+    def left_pico(self) -> int:
+        """What it holds. A provider that billed more than the worst case cannot make it less than nothing."""
+        return max(0, self.reserved_pico - self.drawn_pico)
 
 
 @dataclass(frozen=True)
@@ -96,4 +134,5 @@ class RebuildSums:
     epoch: int
     settled: dict[str, int]
     holds: list[OpenAttempt]
+    batches: list[OpenBatch] = field(default_factory=list)
     overrides: Overrides = field(default_factory=Overrides)

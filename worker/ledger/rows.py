@@ -40,6 +40,7 @@ class AttemptRow:
     over_reserved: bool = False
     settled_at: datetime | None = None
     origin: str | None = None
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class JobRow:
     result: JobResult | str | None = None
     created_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     finished_at: datetime | None = None
+    batch_id: UUID | None = None
 
     def standing(self) -> JobResult | LedgerUnavailable | None:
         """The final result, if the job has ended; see `read_result`."""
@@ -96,6 +98,7 @@ def attempt_row(attempt: Attempt, *, worst_pico: int) -> AttemptRow:
         worst_pico=_amount(worst_pico),
         windows=attempt.windows,
         origin=to_json(origin).decode(),
+        batch_id=attempt.batch_id,
     )
 
 
@@ -108,7 +111,15 @@ def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
     """The row of a job that has begun, with its message as it came."""
     job = job_run.job
     message = job_run.message or None
-    return JobRow(job.job_id, job.tenant, job.task, message, fleet=job_run.fleet, created_at=now)
+    return JobRow(
+        job.job_id,
+        job.tenant,
+        job.task,
+        message,
+        fleet=job_run.fleet,
+        created_at=now,
+        batch_id=job.batch_id,
+    )
 
 
 def event_values(row: AttemptRow, settlement: Settlement) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The four tables. `migrations/` makes them; a test holds the two against each other."""
+"""The tables. `migrations/` makes them; a test holds the two against each other."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ ATTEMPTS = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("settled_at", UtcTime),
     Column("origin", Text),
+    Column("batch_id", Uuid),
     Index("llm_attempts_by_job", "job_id"),
     sqlite_with_rowid=False,
 )
@@ -99,11 +100,43 @@ JOBS = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
     Column("purged_at", UtcTime),
+    Column("batch_id", Uuid),
 )
+IS_LINE = text("batch_id IS NOT NULL")
+for table in (ATTEMPTS, JOBS):
+    Index(f"{table.name}_by_batch", table.c.batch_id, sqlite_where=IS_LINE, postgresql_where=IS_LINE)
 IS_OPEN = text("finished_at IS NULL")
 Index("llm_jobs_open", JOBS.c.job_id, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 IS_KEPT = text("finished_at IS NOT NULL AND purged_at IS NULL")
 Index("llm_jobs_kept", JOBS.c.finished_at, sqlite_where=IS_KEPT, postgresql_where=IS_KEPT)
+
+# A batch that has reserved its sum: `open` until its lines have ended, it was cancelled or has expired; then `closed`.
+# Its windows hold what its lines (the attempts with its batch_id) have not drawn. `lines`: how many are to come.
+BATCHES = Table(
+    "llm_batches",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reserved_pico", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("windows", Names, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("closed_at", UtcTime),
+)
+IS_OPEN_BATCH = text("state = 'open'")
+Index("llm_batches_open", BATCHES.c.id, sqlite_where=IS_OPEN_BATCH, postgresql_where=IS_OPEN_BATCH)
+
+# Which run an agent run came from, as the first job that said so has it.
+RUNS = Table(
+    "llm_runs",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("parent_run_id", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
 
 # What operators have changed of budgets. `set`: the limit of all windows of a scope (NULL: routing.yaml's again);
 # `top_up`: added to one window.
