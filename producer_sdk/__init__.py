@@ -18,6 +18,7 @@ from producer_sdk.contract import (
     ToolCall,
     Usage,
 )
+from producer_sdk.contract.control import UsageLine, UsageReport
 from producer_sdk.errors import (
     BrokerUnavailable,
     FleetError,
@@ -31,12 +32,14 @@ from producer_sdk.errors import (
     SubmitInterrupted,
     UnknownJob,
 )
-from producer_sdk.handle import AsyncJobHandle, JobHandle
+from producer_sdk.handle import AsyncBatch, AsyncJobHandle, Batch, JobHandle
 from producer_sdk.settings import FleetSettings
 
 __all__ = [
+    "AsyncBatch",
     "AsyncFleet",
     "AsyncJobHandle",
+    "Batch",
     "BrokerUnavailable",
     "Citation",
     "Document",
@@ -62,4 +65,6 @@ __all__ = [
     "ToolCall",
     "UnknownJob",
     "Usage",
+    "UsageLine",
+    "UsageReport",
 ]

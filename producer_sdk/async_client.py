@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import date
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from producer_sdk.batch import JobFields, Messages
 from producer_sdk.contract import Crossing, Job, JobResult
+from producer_sdk.contract.control import UsageDimension, UsageQuestion, UsageReport
 from producer_sdk.errors import BrokerUnavailable, JobRejected, SubmitInterrupted
-from producer_sdk.handle import WAIT_S, AsyncJobHandle, remembered, sorted_out
+from producer_sdk.handle import WAIT_S, AsyncBatch, AsyncJobHandle, remembered, sorted_out
 from producer_sdk.lanes import DeadJob
 from producer_sdk.link import Cancelled, JobState, Link, as_id
+from producer_sdk.reservation import ANSWER_S, RESERVE_FOR_S, submit_reserved, usage_report
 from producer_sdk.settings import FleetSettings
 
 
@@ -43,12 +46,23 @@ class AsyncFleet:
         return AsyncJobHandle(receipt, self._link)
 
     async def submit_many(
-        self, jobs: Iterable[Job | Mapping[str, Any]], *, wait_s: float = 0.0
-    ) -> list[AsyncJobHandle]:
+        self,
+        jobs: Iterable[Job | Mapping[str, Any]],
+        *,
+        wait_s: float = 0.0,
+        reserve: Literal["batch"] | None = None,
+        reserve_for_s: int = RESERVE_FOR_S,
+    ) -> AsyncBatch:
         """Put many jobs, pipelined; one handle each, in order. A refused job refuses nobody else.
 
-        Raises SubmitInterrupted when the broker goes away in the middle.
+        `reserve="batch"`: what all of them may cost is held before the first is put, for `reserve_for_s` seconds; or
+        none is put, and JobRejected says how much is missing. Raises SubmitInterrupted when the broker goes away in
+        the middle, and ResultTimeout when no worker answers.
         """
+        if reserve:
+            reserved = await submit_reserved(self._link, jobs, wait_s=wait_s, for_s=reserve_for_s)
+            of_batch = [AsyncJobHandle(receipt, self._link) for receipt in reserved.receipts]
+            return AsyncBatch(of_batch, self._link, reserved)
         handles: list[AsyncJobHandle] = []
         for chunk in self._link.packer.chunks(jobs):
             try:
@@ -56,7 +70,7 @@ class AsyncFleet:
             except BrokerUnavailable as error:
                 raise SubmitInterrupted(str(error), handles) from error
             handles += [AsyncJobHandle(receipt, self._link) for receipt in receipts]
-        return handles
+        return AsyncBatch(handles, self._link)
 
     async def run(
         self,
@@ -102,6 +116,22 @@ class AsyncFleet:
     async def cancel(self, job_id: uuid.UUID | str) -> Cancelled:
         """End a job; answers where it was ("finished": too late). Raises UnknownJob."""
         return await self._link.cancel(as_id(job_id))
+
+    async def usage(
+        self,
+        *,
+        tenant: str,
+        by: Sequence[UsageDimension] = (),
+        since: date | None = None,
+        before: date | None = None,
+        timeout: float = ANSWER_S,
+    ) -> UsageReport:
+        """What a tenant has used, by these dimensions, in days of UTC; a worker answers from the ledger.
+
+        Raises JobRejected (unknown_tenant) and ResultTimeout when no worker answers.
+        """
+        question = UsageQuestion(by=list(by), since=since, before=before)
+        return await usage_report(self._link, tenant=tenant, question=question, timeout_s=timeout)
 
     async def dead_letters(self, *, limit: int = 100, tenant: str | None = None) -> list[DeadJob]:
         """The jobs that the lanes gave up, the newest first; of one tenant where it is named."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
@@ -41,7 +41,6 @@ class JobFields(TypedDict, total=False):
     parent_run_id: str | None
     parent_job_id: str | None
     depth: int
-    batch_id: uuid.UUID | str | None
     idempotency_key: str | None
     deadline: datetime | str | None
     not_before: datetime | str | None
@@ -82,6 +81,11 @@ class Prepared:
     fsync: bool = False
 
 
+def no_batch(_job: Job) -> uuid.UUID | None:
+    """The batch of a job that reserves when it runs."""
+    return None
+
+
 class Packer:
     """Checks, packs and signs the jobs of one process."""
 
@@ -89,21 +93,45 @@ class Packer:
         self._reply_to = reply_to
         self._signing_key = signing_key
 
-    def prepare(self, job: Job | Mapping[str, Any]) -> Prepared:
-        """The job, packed; what is wrong with it becomes the error of this job alone."""
+    def check(self, job: Job | Mapping[str, Any]) -> Job | Prepared:
+        """The job itself, or what is wrong with it."""
         try:
-            checked = job if isinstance(job, Job) else check_job(_with_messages(job))
-            entry = pack(checked, reply_to=self._reply_to, signing_key=self._signing_key)
+            return job if isinstance(job, Job) else check_job(_with_messages(job))
         except BadMessage as error:
             return Prepared(_id_of(job), error=JobError.of(ErrorCode.INVALID_JOB, str(error)))
+
+    def prepare(
+        self,
+        job: Job | Mapping[str, Any] | Prepared,
+        *,
+        batch_of: Callable[[Job], uuid.UUID | None] = no_batch,
+    ) -> Prepared:
+        """The job, packed; what is wrong with it becomes the error of this job alone."""
+        checked = job if isinstance(job, Prepared) else self.check(job)
+        if isinstance(checked, Prepared):
+            return checked
+        try:
+            entry = pack(
+                checked,
+                reply_to=self._reply_to,
+                signing_key=self._signing_key,
+                batch_id=batch_of(checked),
+            )
+        except BadMessage as error:
+            return Prepared(checked.job_id, error=JobError.of(ErrorCode.INVALID_JOB, str(error)))
         return Prepared(checked.job_id, entry, fsync=checked.durability == "fsync")
 
-    def chunks(self, jobs: Iterable[Job | Mapping[str, Any]]) -> Iterator[list[Prepared]]:
+    def chunks(
+        self,
+        jobs: Iterable[Job | Mapping[str, Any] | Prepared],
+        *,
+        batch_of: Callable[[Job], uuid.UUID | None] = no_batch,
+    ) -> Iterator[list[Prepared]]:
         """The jobs in order, packed, in pieces that are one round trip each."""
         chunk: list[Prepared] = []
         size = 0
         for job in jobs:
-            prepared = self.prepare(job)
+            prepared = self.prepare(job, batch_of=batch_of)
             chunk.append(prepared)
             size += len(prepared.entry.message) if prepared.entry else 0
             if len(chunk) == MOST_JOBS or size >= MOST_BYTES:

@@ -135,8 +135,13 @@ def _route(task_id: str, headers: dict[str, Any], parent: Any) -> dict[str, Any]
     """
     eta, headers["eta"] = headers["eta"], None
     due_ms = int(_moment(eta).timestamp() * 1000) if eta else 0
-    tag = (parent.properties or {}).get("delivery_tag") if parent and parent.id == task_id else None
-    return {"due_ms": due_ms, "tag": tag, "inside": parent is not None}
+    held = (parent.properties or {}) if parent and parent.id == task_id else {}
+    return {
+        "due_ms": due_ms,
+        "tag": held.get("delivery_tag"),
+        "batch_id": held.get("batch_id"),
+        "inside": parent is not None,
+    }
 
 
 class FleetApp(Celery):  # type: ignore[misc]  # celery has no type information

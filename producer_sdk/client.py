@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from datetime import date
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 from producer_sdk.batch import JobFields, Messages, Receipt
 from producer_sdk.contract import Crossing, Job, JobResult
+from producer_sdk.contract.control import UsageDimension, UsageQuestion, UsageReport
 from producer_sdk.errors import BrokerUnavailable, FleetError, JobRejected, SubmitInterrupted
-from producer_sdk.handle import WAIT_S, JobHandle, remembered, sorted_out
+from producer_sdk.handle import WAIT_S, Batch, JobHandle, remembered, sorted_out
 from producer_sdk.lanes import DeadJob
 from producer_sdk.link import Cancelled, JobState, as_id
 from producer_sdk.loop_thread import LoopThread, finished
+from producer_sdk.reservation import ANSWER_S, RESERVE_FOR_S, submit_reserved, usage_report
 from producer_sdk.settings import FleetSettings
 
 T = TypeVar("T")
@@ -48,12 +51,29 @@ class Fleet:
             raise JobRejected(receipt.refused)
         return JobHandle(receipt, self._thread)
 
-    def submit_many(self, jobs: Iterable[Job | Mapping[str, Any]], *, wait_s: float = 0.0) -> list[JobHandle]:
+    def submit_many(
+        self,
+        jobs: Iterable[Job | Mapping[str, Any]],
+        *,
+        wait_s: float = 0.0,
+        reserve: Literal["batch"] | None = None,
+        reserve_for_s: int = RESERVE_FOR_S,
+    ) -> Batch:
         """Put many jobs, pipelined; one handle each, in order. A refused job refuses nobody else.
 
-        `jobs` is read in the caller's thread, one chunk ahead of the broker. Raises SubmitInterrupted when the broker
-        goes away in the middle.
+        `jobs` is read in the caller's thread, one chunk ahead of the broker. `reserve="batch"`: all are read first, and
+        what they may cost is held before the first is put, for `reserve_for_s` seconds; or none is put, and JobRejected
+        says how much is missing. Raises SubmitInterrupted when the broker goes away in the middle, and ResultTimeout
+        when no worker answers.
         """
+        if reserve:
+            read = list(jobs)
+            reserved = self._thread.call(
+                lambda link: submit_reserved(link, read, wait_s=wait_s, for_s=reserve_for_s)
+            )
+            return Batch(
+                [JobHandle(receipt, self._thread) for receipt in reserved.receipts], self._thread, reserved
+            )
         handles: list[JobHandle] = []
         under_way: Future[list[Receipt]] | None = None
         try:
@@ -63,7 +83,7 @@ class Fleet:
             handles += self._answered(under_way)
         except BrokerUnavailable as error:
             raise SubmitInterrupted(str(error), handles) from error
-        return handles
+        return Batch(handles, self._thread)
 
     def _answered(self, under_way: Future[list[Receipt]] | None) -> list[JobHandle]:
         return [JobHandle(receipt, self._thread) for receipt in finished(under_way)] if under_way else []
@@ -115,6 +135,24 @@ class Fleet:
         """End a job; answers where it was ("finished": too late). Raises UnknownJob."""
         wanted = as_id(job_id)
         return self._thread.call(lambda link: link.cancel(wanted))
+
+    def usage(
+        self,
+        *,
+        tenant: str,
+        by: Sequence[UsageDimension] = (),
+        since: date | None = None,
+        before: date | None = None,
+        timeout: float = ANSWER_S,
+    ) -> UsageReport:
+        """What a tenant has used, by these dimensions, in days of UTC; a worker answers from the ledger.
+
+        Raises JobRejected (unknown_tenant) and ResultTimeout when no worker answers.
+        """
+        question = UsageQuestion(by=list(by), since=since, before=before)
+        return self._thread.call(
+            lambda link: usage_report(link, tenant=tenant, question=question, timeout_s=timeout)
+        )
 
     def dead_letters(self, *, limit: int = 100, tenant: str | None = None) -> list[DeadJob]:
         """The jobs that the lanes gave up, the newest first; of one tenant where it is named."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import TypeVar
 
 from producer_sdk.batch import Outcome, Receipt
@@ -11,6 +12,7 @@ from producer_sdk.contract import JobError, JobResult
 from producer_sdk.errors import FleetError, raise_unless_answered
 from producer_sdk.link import Cancelled, JobState, Link
 from producer_sdk.loop_thread import LoopThread
+from producer_sdk.reservation import Reserved, cancel_all, release
 
 WAIT_S = 300.0
 H = TypeVar("H", bound="_Answered")
@@ -106,6 +108,54 @@ class JobHandle(_Answered):
         if self.receipt.refused:
             return "finished"
         return self._thread.call(lambda link: link.cancel(self.job_id))
+
+
+class AsyncBatch(list[AsyncJobHandle]):
+    """The handles of `submit_many`, in order; with `reserve="batch"`, also what was held for them."""
+
+    def __init__(
+        self, handles: Iterable[AsyncJobHandle], link: Link, reserved: Reserved | None = None
+    ) -> None:
+        super().__init__(handles)
+        self._link = link
+        self._reserved = reserved
+
+    @property
+    def reserved_usd(self) -> Decimal:
+        """What was held before the first line was put."""
+        return self._reserved.usd if self._reserved else Decimal(0)
+
+    async def cancel(self) -> int:
+        """Cancel every line that has not ended, and give back what is left of what was held; how many lines."""
+        return await _cancelled(self._link, [handle.receipt for handle in self], self._reserved)
+
+
+class Batch(list[JobHandle]):
+    """The handles of `submit_many`, in order; with `reserve="batch"`, also what was held for them."""
+
+    def __init__(
+        self, handles: Iterable[JobHandle], thread: LoopThread, reserved: Reserved | None = None
+    ) -> None:
+        super().__init__(handles)
+        self._thread = thread
+        self._reserved = reserved
+
+    @property
+    def reserved_usd(self) -> Decimal:
+        """What was held before the first line was put."""
+        return self._reserved.usd if self._reserved else Decimal(0)
+
+    def cancel(self) -> int:
+        """Cancel every line that has not ended, and give back what is left of what was held; how many lines."""
+        receipts = [handle.receipt for handle in self]
+        return self._thread.call(lambda link: _cancelled(link, receipts, self._reserved))
+
+
+async def _cancelled(link: Link, receipts: Sequence[Receipt], reserved: Reserved | None) -> int:
+    cancelled = await cancel_all(link, receipts)
+    if reserved:
+        await release(link, reserved.batches)
+    return cancelled
 
 
 def sorted_out(handles: Iterable[H]) -> tuple[list[H], dict[uuid.UUID, list[H]]]:

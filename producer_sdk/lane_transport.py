@@ -50,7 +50,7 @@ class LanePublisher:
         """Put one message of kombu's. Safe to repeat. Raises JobRejected, or redis-py's errors for kombu to retry."""
         headers = message["headers"]
         route = headers.get(ROUTE) or {}
-        job, entry = self._packed(message, body, due_ms=route.get("due_ms", 0))
+        job, entry = self._packed(message, body, route)
         if route.get("tag"):
             self._lanes.move(route["tag"], entry)  # False: the job is another worker's by now, which runs it
             return
@@ -85,7 +85,7 @@ class LanePublisher:
                 f"the broker did not write job {job_id} to its disk in time: it may still run"
             )
 
-    def _packed(self, message: dict[str, Any], body: bytes, *, due_ms: int) -> tuple[Job, LaneEntry]:
+    def _packed(self, message: dict[str, Any], body: bytes, route: dict[str, Any]) -> tuple[Job, LaneEntry]:
         headers, properties = message["headers"], message["properties"]
         kept = {name: headers[name] for name in headers.keys() - _NOT_CARRIED if headers[name] is not None}
         for name in ("correlation_id", "reply_to", "priority"):
@@ -95,7 +95,9 @@ class LanePublisher:
                 raise BadMessage("a job travels as JSON: leave the serializer out")
             key = self._settings.producer_key
             job = job_in(body)
-            return job, pack(job, body, celery=kept, due_ms=due_ms, signing_key=key)
+            due_ms, batch_id = route.get("due_ms", 0), route.get("batch_id")
+            batch = uuid.UUID(batch_id) if batch_id else None
+            return job, pack(job, body, celery=kept, due_ms=due_ms, signing_key=key, batch_id=batch)
         except BadMessage as error:
             raise refused(str(headers["id"]), ErrorCode.INVALID_JOB, str(error)) from error
 

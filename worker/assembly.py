@@ -12,21 +12,33 @@ import httpx
 import redis.asyncio
 
 from producer_sdk.contract import Crossing, Straight
+from producer_sdk.contract.control import (
+    RELEASE,
+    RESERVE,
+    USAGE,
+    ReleaseBatches,
+    ReserveBatch,
+    UsageQuestion,
+)
 from producer_sdk.lanes import Lanes
 from producer_sdk.settings import redis_url
 from worker.books import Books, Reaper
+from worker.budget.batches import HoldBatches
 from worker.budget.catalogue import rate_cards
+from worker.budget.run_tree import RunTree
 from worker.budget.step import HoldBudget
 from worker.budget.store import BudgetStore
 from worker.cache.step import AnswerFromCache
 from worker.cache.store import ExactCache
+from worker.control import AnswerControl, Answering
 from worker.fallback.step import CallWithFallback
 from worker.gathering import GatheringRedis
 from worker.job_run import ProceedJob
 from worker.ledger.ledger import Ledger
+from worker.ledger.report import ReportUsage
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.orphans import Orphans
-from worker.pipeline import attempt_pipeline, job_pipeline
+from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import open_client
 from worker.providers.step import CallProvider
@@ -37,6 +49,7 @@ from worker.routing_file import RoutingFile
 from worker.routing_load import load
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
+from worker.telemetry.signals import Signals
 
 
 @dataclass
@@ -52,9 +65,11 @@ class Assembly:
     orphans: Orphans
     pipeline: ProceedJob
     http: httpx.AsyncClient
+    signals: Signals
 
     async def close(self) -> None:
         """Give back every connection and thread."""
+        self.signals.close()
         await self.http.aclose()
         await self.ledger.close()
         await self.redis.aclose()
@@ -95,6 +110,15 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
     return reasons
 
 
+def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
+    """Who answers what is asked of the fleet itself."""
+    return {
+        RESERVE: (ReserveBatch, batches.reserve),
+        RELEASE: (ReleaseBatches, batches.release),
+        USAGE: (UsageQuestion, usage.answer),
+    }
+
+
 async def assemble(
     settings: WorkerSettings,
     *,
@@ -118,31 +142,40 @@ async def assemble(
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     http = open_client(settings, transport=transport)
+    signals, run_tree = Signals(), RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
         [
-            HoldBudget(store=store, rebuild=books.rebuild, mirrored=ledger.mirrored),
+            HoldBudget(
+                store=store,
+                rebuild=books.rebuild,
+                mirrored=ledger.mirrored,
+                runs=run_tree.runs,
+                warn=signals.soft_limit,
+            ),
             JournalAttempt(ledger),
             CallProvider(client=http, keys=keys, local_url=settings.local_url, crossing=crossing),
         ]
+    )
+    policy, screen = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings))
+    plan = PlanRoute(cards=cards, missing=unusable(routing, settings, unpriced))
+    highest = pricing_pipeline([policy, screen, plan])
+    batches = HoldBatches(
+        store=store, rows=ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
     )
     pipeline = job_pipeline(
         [
             RecordJob(ledger),
             EndStopped(),
-            ApplyPolicy(),
+            AnswerControl(_answers(batches, ReportUsage(ledger))),
+            policy,
             CapRetries(retry_budget),
-            ScreenContent(fence_key=fence_key(settings)),
+            screen,
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
-            PlanRoute(cards=cards, missing=unusable(routing, settings, unpriced)),
+            plan,
             CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
         ]
     )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)
-    orphans = Orphans(
-        ledger=ledger,
-        lanes=lanes,
-        store=store,
-        lease_s=settings.lease_s,
-        result_ttl_s=settings.fleet.result_ttl_s,
-    )
-    return Assembly(settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http)
+    lease_s, result_ttl_s = settings.lease_s, settings.fleet.result_ttl_s
+    orphans = Orphans(ledger=ledger, lanes=lanes, store=store, lease_s=lease_s, result_ttl_s=result_ttl_s)
+    return Assembly(settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http, signals)

@@ -329,6 +329,7 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
         try:
             await agree_on_shards(assembly)
             await assembly.lanes.set_limits(lane_limits(assembly.routing))
+            assembly.signals.open(consumer.event_dispatcher, assembly.settings.metrics_address)
         except BaseException:
             await assembly.close()
             raise

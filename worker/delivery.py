@@ -85,6 +85,7 @@ class HeldDelivery:
             "priority": header.priority,
             "correlation_id": header.job_id,
             "reply_to": celery_headers.get("reply_to"),
+            "batch_id": str(header.batch_id) if header.batch_id else None,
         }
         shown = repr({"tenant": header.tenant, "task": header.task, "job_id": header.job_id})
         headers = {
@@ -155,6 +156,7 @@ class HeldDelivery:
             queue_ms=max(0, self.delivery.taken_ms - self.delivery.put_ms),
             message=self.delivery.message,
             fleet=self.assembly.settings.fleet.namespace,
+            batch_id=header.batch_id,
             stop=self._stop or self.delivery.stop,
         )
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
+from pydantic import JsonValue
+
 from producer_sdk.contract import (
     MEANINGS,
     AttemptSummary,
@@ -57,6 +59,7 @@ class Answer:
     latency_ms: int
     tool_calls: tuple[ToolCall, ...] = ()
     citations: tuple[Citation, ...] = ()
+    data: JsonValue = None
     cache: CacheTier = "none"
     saved_pico: int = 0
     standing: JobResult | None = None  # the job's final row, once it is committed
@@ -92,6 +95,7 @@ class JobRun:
     queue_ms: int = 0
     message: bytes = field(default=b"", repr=False)
     fleet: str = ""  # whose lanes it came from: their namespace
+    batch_id: UUID | None = None  # the batch of its tenant that has reserved for it
     stop: str | None = None  # the lane says why it must not be called: cancelled, expired, dead
     started: float = field(default_factory=time.monotonic)
     tenant: Tenant | None = None
@@ -134,10 +138,11 @@ class JobRun:
             status="succeeded",
             text=answer.text,
             tool_calls=list(answer.tool_calls),
+            data=answer.data,
             citations=list(answer.citations),
-            model=answer.model,
-            provider=answer.provider,
-            deployment=answer.deployment,
+            model=answer.model or None,
+            provider=answer.provider or None,
+            deployment=answer.deployment or None,
             usage=answer.usage,
             cost_usd=to_usd(self.spent_pico),
             saved_usd=to_usd(answer.saved_pico),
@@ -176,6 +181,7 @@ class Attempt:
     batch_id: UUID | None = None  # the batch that it draws on
     sent: bool = False  # bytes may have reached the provider
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
+    returns_share: bool = False  # what it did not use of its share is its batch's again
 
     @property
     def created_at(self) -> datetime:

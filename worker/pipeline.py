@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from producer_sdk.contract import Usage
 from worker.budget.step import HoldBudget
 from worker.cache.step import AnswerFromCache
+from worker.control import AnswerControl
+from worker.errors import JobStopped
 from worker.fallback.step import CallWithFallback
-from worker.job_run import Attempt, AttemptStep, JobRun, JobStep, ProceedAttempt, ProceedJob
+from worker.job_run import Answer, Attempt, AttemptStep, JobRun, JobStep, ProceedAttempt, ProceedJob
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.step import CallProvider
@@ -25,6 +28,10 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
         "first: an answered job is never called again, and however the rest ends is its one final row",
     ),
     (EndStopped, "a job that was cancelled, expired or given up in its lane costs nothing more"),
+    (
+        AnswerControl,
+        "what is asked of the fleet itself: no routing.yaml names its tasks, no policy limits it",
+    ),
     (ApplyPolicy, "everything after it needs to know the tenant's tier and the task's limits"),
     (CapRetries, "before any work is done for a job that an agent resubmits in a loop"),
     (ScreenContent, "before a cache key or a plan is made of the content, and before any model sees it"),
@@ -44,6 +51,33 @@ ATTEMPT_STEPS: tuple[tuple[type[AttemptStep], str], ...] = (
     (JournalAttempt, "SQL knows of the call before it is made, and of its cost before Redis does"),
     (CallProvider, "the call itself"),
 )
+
+
+# A batch's line is priced by the steps that would price its job, and by nothing else.
+PRICING_STEPS: tuple[tuple[type[JobStep], str], ...] = (
+    (ApplyPolicy, "the tier's aliases and the longest answer"),
+    (ScreenContent, "fences make the content longer"),
+    (PlanRoute, "the deployments, and the most that each may cost"),
+)
+
+
+def pricing_pipeline(steps: Iterable[JobStep]) -> Callable[[JobRun], Awaitable[int]]:
+    """The most that one attempt of a job may cost, in pico-dollars; 0 where no step lets it be called."""
+    through = _through(in_order(PRICING_STEPS, steps), _dearest)
+
+    async def highest(job_run: JobRun) -> int:
+        try:
+            answer: Answer = await through(job_run)
+        except JobStopped:
+            return 0
+        return answer.cost_pico
+
+    return highest
+
+
+async def _dearest(job_run: JobRun) -> Answer:
+    highest = max(call.highest_pico for call in job_run.plan.calls)
+    return Answer("", Usage(), "", "", "", cost_pico=highest, latency_ms=0)
 
 
 def job_pipeline(steps: Iterable[JobStep]) -> ProceedJob:

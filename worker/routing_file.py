@@ -12,10 +12,11 @@ Action = Literal["block", "flag"]
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that may be spent in a window. None: no limit."""
+    """The most that may be spent in a window. None: no limit. Operators are told at `soft_limit`'s percentages."""
 
     daily_usd: Decimal | None = None
     monthly_usd: Decimal | None = None
+    soft_limit: tuple[int, ...] = ()
 
 
 NO_BUDGET = Budget()
@@ -97,6 +98,7 @@ class Tier:
     daily_budget_usd: Decimal | None = None
     monthly_budget_usd: Decimal | None = None
     run_budget_usd: Decimal | None = None
+    soft_limit: tuple[int, ...] = ()
     features: dict[str, Budget] = field(default_factory=dict)
     weight: Decimal = Decimal(1)
     concurrency: int = 20

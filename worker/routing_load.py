@@ -36,7 +36,7 @@ from worker.routing_file import (
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
 SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
-BUDGET_KEYS = ("daily_budget_usd", "monthly_budget_usd")
+BUDGET_KEYS = ("daily_budget_usd", "monthly_budget_usd", "soft_limit")
 PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", *BUDGET_KEYS)
 DEPLOYMENT_KEYS = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price")
 PRICE_KEYS = ("input", "output", "cache_read", "cache_write")
@@ -57,6 +57,7 @@ LIMIT_KEYS = (
     "daily_budget_usd",
     "monthly_budget_usd",
     "run_budget_usd",
+    "soft_limit",
     "features",
     "weight",
     "concurrency",
@@ -192,7 +193,17 @@ def _provider(name: str, place: Place) -> Provider:
 
 
 def _budget(fields: Fields) -> Budget:
-    return Budget(fields.amount("daily_budget_usd"), fields.amount("monthly_budget_usd"))
+    soft_limit = _soft_limit(fields) or ()
+    return Budget(fields.amount("daily_budget_usd"), fields.amount("monthly_budget_usd"), soft_limit)
+
+
+def _soft_limit(fields: Fields) -> tuple[int, ...] | None:
+    """Percentages of a limit, the highest last; one may stand alone."""
+    place = fields.entries.get("soft_limit")
+    if place is None:
+        return None
+    items = [place] if place.is_scalar() else place.items()
+    return tuple(sorted({item.whole(low=1, high=100) for item in items}))
 
 
 def _choice(fields: Fields, name: str, choices: Collection[str]) -> Any:
@@ -292,6 +303,7 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collec
         "daily_budget_usd": fields.amount("daily_budget_usd"),
         "monthly_budget_usd": fields.amount("monthly_budget_usd"),
         "run_budget_usd": fields.amount("run_budget_usd"),
+        "soft_limit": _soft_limit(fields),
         "weight": fields.number("weight", low=Decimal("0.01"), high=1_000),
         **_share(fields),
         "burst_s": fields.number("burst_s", low=Decimal("0.1"), high=3_600),

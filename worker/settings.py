@@ -32,6 +32,7 @@ class WorkerSettings:
     ledger_timeout_s: float = 10.0
     connect_timeout_s: float = 10.0
     local_url: str | None = None
+    metrics_address: str | None = None
 
     @property
     def beat_s(self) -> float:
@@ -62,6 +63,7 @@ class WorkerSettings:
             ledger_timeout_s=_number("FAIRLANE_LEDGER_TIMEOUT_S", 10.0),
             connect_timeout_s=_number("FAIRLANE_CONNECT_TIMEOUT_S", 10.0),
             local_url=os.environ.get("FAIRLANE_LOCAL_URL") or None,
+            metrics_address=os.environ.get("FAIRLANE_METRICS_ADDRESS") or None,
         )
 
     def to_env(self, *, without: Collection[str] = ()) -> dict[str, str]:
@@ -88,6 +90,7 @@ class WorkerSettings:
             "FAIRLANE_LEDGER_TIMEOUT_S": self.ledger_timeout_s,
             "FAIRLANE_CONNECT_TIMEOUT_S": self.connect_timeout_s,
             "FAIRLANE_LOCAL_URL": self.local_url or "",
+            "FAIRLANE_METRICS_ADDRESS": self.metrics_address or "",
         }
         inherited = {name: value for name, value in os.environ.items() if name not in without}
         return inherited | {name: str(value) for name, value in own.items()}

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import pydantic_core
 from pydantic import Field, JsonValue, ValidationError
@@ -58,7 +59,11 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 
 
 class Header(Frozen):
-    """The first line of a message; times are Unix milliseconds, `est_tokens` is [input, output]."""
+    """The first line of a message; times are Unix milliseconds, `est_tokens` is [input, output].
+
+    `batch_id`: the tenant's batch that has reserved for this job. It is no part of the body, so that the same job in
+    another batch is the same job.
+    """
 
     v: int
     job_id: str
@@ -76,6 +81,7 @@ class Header(Frozen):
     sha256: str = ""
     nonce: str = ""
     signature: str | None = None
+    batch_id: UUID | None = None
     celery: dict[str, JsonValue] = {}
 
 
@@ -128,6 +134,7 @@ def pack(
     due_ms: int = 0,
     reply_to: str | None = None,
     signing_key: bytes | None = None,
+    batch_id: UUID | None = None,
 ) -> LaneEntry:
     """Write the message for a job; `body` is Celery's when the job is part of a canvas.
 
@@ -160,6 +167,8 @@ def pack(
         "sha256": digest,
         "celery": celery or {},
     }
+    if batch_id:
+        fields["batch_id"] = str(batch_id)
     if signing_key:
         fields["nonce"] = secrets.token_hex(8)
         fields["signature"] = sign(fields, signing_key)

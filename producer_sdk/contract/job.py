@@ -132,7 +132,6 @@ class Job(Frozen):
     parent_run_id: ShortText | None = None
     parent_job_id: ShortText | None = None
     depth: Annotated[int, Field(ge=0, le=1000)] = 0
-    batch_id: UUID | None = None
     idempotency_key: ShortText | None = None
     deadline: AwareDatetime | None = None
     not_before: AwareDatetime | None = None

@@ -8,6 +8,13 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from producer_sdk.contract.control import (
+    BatchReserved,
+    ReleaseBatches,
+    ReserveBatch,
+    UsageQuestion,
+    UsageReport,
+)
 from producer_sdk.contract.envelope import VERSION, Header
 from producer_sdk.contract.job import Job
 from producer_sdk.contract.result import JobResult
@@ -16,9 +23,19 @@ PATH = Path(__file__).with_name("schema.json")
 
 
 def schema() -> dict[str, Any]:
-    """Header and Job as a producer may send them, JobResult as a worker writes it, under `$defs`."""
+    """Header and Job as a producer may send them, JobResult as a worker writes it, under `$defs`; and control jobs'
+    questions and answers."""
     _, document = models_json_schema(
-        [(Header, "validation"), (Job, "validation"), (JobResult, "serialization")],
+        [
+            (Header, "validation"),
+            (Job, "validation"),
+            (JobResult, "serialization"),
+            (ReserveBatch, "validation"),
+            (BatchReserved, "serialization"),
+            (ReleaseBatches, "validation"),
+            (UsageQuestion, "validation"),
+            (UsageReport, "serialization"),
+        ],
         title=f"Fairlane wire contract, version {VERSION}",
         description="See docs/wire.md. A message's first line is a Header, its body holds a Job.",
     )

@@ -44,6 +44,15 @@ def attempt_of(worst_pico: int, *, limit_pico: int = LIMIT, tag: str = "gone") -
     )
 
 
+async def no_runs(_job: Job) -> tuple[str, ...]:
+    """No run is above another."""
+    return ()
+
+
+def told_nobody(**_soft_limit: object) -> None:
+    """Who does not care for soft limits."""
+
+
 def answer_costing(pico: int) -> Answer:
     """What a provider says when the call took so many tokens, each a pico-dollar."""
     usage = Usage(input_tokens=pico)

@@ -16,7 +16,7 @@ import redis.asyncio
 from producer_sdk.contract import Straight, uuid7
 from producer_sdk.contract.envelope import LaneEntry
 from tests.servers import Valkey
-from tests.worker.money_desk import LIMIT, Desk, answer_costing, attempt_of, open_desk
+from tests.worker.money_desk import LIMIT, Desk, answer_costing, attempt_of, no_runs, open_desk, told_nobody
 from worker.books import Books, Reaper
 from worker.budget.rules import WindowLimit, windows
 from worker.budget.step import HoldBudget
@@ -184,7 +184,13 @@ class Twice(Straight):
 
 def worker_of(desk: Desk) -> Callable[[Attempt, int], Awaitable[Answer]]:
     """HoldBudget and JournalAttempt around a call that costs what it is told."""
-    hold = HoldBudget(store=desk.store, rebuild=desk.books.rebuild, mirrored=desk.ledger.mirrored)
+    hold = HoldBudget(
+        store=desk.store,
+        rebuild=desk.books.rebuild,
+        mirrored=desk.ledger.mirrored,
+        runs=no_runs,
+        warn=told_nobody,
+    )
     journal = JournalAttempt(desk.ledger)
 
     async def call(attempt: Attempt, pico: int) -> Answer:

@@ -67,11 +67,14 @@ def windows(tenant: Tenant, at: datetime, spender: Spender = NOBODY) -> tuple[Wi
         for run in dict.fromkeys(spender.runs):
             name, whose = f"r:{tenant.name}:{quote(run, safe='')}", f"the run of {tenant.name}"
             limit = _limit(tier.run_budget_usd)
-            found.append(WindowLimit(name, limit, "", None, whose, "run_budget_usd"))
+            found.append(
+                WindowLimit(name, limit, "", None, whose, "run_budget_usd", soft_limit=tier.soft_limit)
+            )
     if spender.feature is not None and spender.feature in tier.features:
         root = f"f:{tenant.name}:{quote(spender.feature, safe='')}"
         found += _of(tier.features[spender.feature], root, local, whose=f"the feature of {tenant.name}")
-    found += _of(Budget(tier.daily_budget_usd, tier.monthly_budget_usd), f"t:{tenant.name}", local)
+    own = Budget(tier.daily_budget_usd, tier.monthly_budget_usd, tier.soft_limit)
+    found += _of(own, f"t:{tenant.name}", local)
     utc = at.astimezone(UTC)
     if spender.provider is not None:
         name = spender.provider.name
@@ -96,18 +99,26 @@ def _of(
     budget: Budget, root: str, at: datetime, *, whose: str = "", is_shared: bool = False
 ) -> list[WindowLimit]:
     """The day's and the month's window, where they are limited; `at` is in the zone in which they begin."""
-    day, found = at.date(), []
-    if budget.daily_usd is not None:
-        name, limit = f"{root}:d:{day.isoformat()}", _limit(budget.daily_usd)
-        resets = _midnight(day + timedelta(days=1), at)
-        found.append(WindowLimit(name, limit, day.isoformat(), resets, whose, "daily_budget_usd", is_shared))
-    if budget.monthly_usd is not None:
-        month, limit = f"{day:%Y-%m}", _limit(budget.monthly_usd)
-        resets = _midnight((day.replace(day=1) + timedelta(days=32)).replace(day=1), at)
-        found.append(
-            WindowLimit(f"{root}:m:{month}", limit, month, resets, whose, "monthly_budget_usd", is_shared)
+    day, month = at.date(), f"{at:%Y-%m}"
+    following = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    spans = (
+        ("d", day.isoformat(), budget.daily_usd, day + timedelta(days=1), "daily_budget_usd"),
+        ("m", month, budget.monthly_usd, following, "monthly_budget_usd"),
+    )
+    return [
+        WindowLimit(
+            name=f"{root}:{kind}:{named}",
+            limit_pico=_limit(usd),
+            date=named,
+            resets_at=_midnight(resets, at),
+            whose=whose,
+            setting=setting,
+            is_shared=is_shared,
+            soft_limit=budget.soft_limit,
         )
-    return found
+        for kind, named, usd, resets, setting in spans
+        if usd is not None
+    ]
 
 
 def _limit(usd: Decimal) -> int:
@@ -144,6 +155,36 @@ def refusal(
     )
 
 
+def batch_refusal(
+    tenant: str, window: WindowLimit, *, settled_pico: int, held_pico: int, amount_pico: int
+) -> JobError:
+    """The error of a refused batch: how much is missing, and until when."""
+    why = reason(window, settled_pico=settled_pico, amount_pico=amount_pico)
+    missing = settled_pico + held_pico + amount_pico - window.limit_pico
+    advice = {
+        "never_fits": "make it smaller, lower max_output_tokens, or raise the limit",
+        "window_spent": "make it smaller"
+        + (f", submit it after {window.resets_at.isoformat()}" if window.resets_at else "")
+        + ", or raise the limit",
+        "in_flight": "submit it again when the calls and batches under way have settled, or make it smaller",
+    }[why]
+    span = f" for {window.date}" if window.date else ""
+    sentence = (
+        f"the batch may cost more than is left of the operator's {window.setting} of {window.whose}: {advice}"
+        if window.is_shared
+        else f"the batch may cost up to {_dollars(amount_pico)}, and {_dollars(missing)} are missing of the "
+        f"{_dollars(window.limit_pico)} that {window.whose or tenant} may spend{span}: {advice}"
+    )
+    return JobError.of(
+        ErrorCode.BUDGET_EXCEEDED,
+        sentence,
+        reason=why,
+        retryable=BUDGET_REASONS[why],
+        retry_after_s=IN_FLIGHT_RETRY_S if why == "in_flight" else None,
+        resets_at=window.resets_at if why == "window_spent" else None,
+    )
+
+
 def _sentences(
     window: WindowLimit, whose: str, settled_pico: int, held_pico: int, amount_pico: int
 ) -> dict[Reason, str]:
@@ -157,8 +198,8 @@ def _sentences(
         "never_fits": f"this call may cost up to {amount}, more than {whose}'s whole budget of {limit}{span}: "
         f"lower max_output_tokens, shorten the input, or raise {window.setting}",
         "window_spent": f"{spent}, and this call may cost up to {amount}: {again}raise {window.setting}",
-        "in_flight": f"{spent}, its calls under way hold {_dollars(held_pico)}, and this call may cost up to "
-        f"{amount}: submit it again in a few seconds, when they have settled",
+        "in_flight": f"{spent}, its calls and batches under way hold {_dollars(held_pico)}, and this call may cost "
+        f"up to {amount}: submit it again in a few seconds, when they have settled",
     }
 
 
@@ -171,7 +212,7 @@ def _shared_sentences(window: WindowLimit) -> dict[Reason, str]:
     return {
         "never_fits": f"this call may cost more than {cap}: lower max_output_tokens or shorten the input",
         "window_spent": f"{cap} is spent: {again}",
-        "in_flight": f"calls under way hold what is left of {cap}: submit it again in a few seconds",
+        "in_flight": f"calls and batches under way hold what is left of {cap}: submit it again in a few seconds",
     }
 
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
+from producer_sdk.contract import Job, usd_text
 from worker.budget import rules
-from worker.budget.store import BudgetStore, ClockApart, NeedsRebuild, Refused, Reserved, Settled
+from worker.budget.rules import WindowLimit
+from worker.budget.store import (
+    BatchName,
+    BudgetStore,
+    ClockApart,
+    NeedsRebuild,
+    Refused,
+    Reserved,
+    Settled,
+    SoftLimit,
+)
 from worker.errors import (
     BudgetUnavailable,
     HandBack,
@@ -23,11 +35,10 @@ AGAIN_MS = 1000
 logger = logging.getLogger(__name__)
 
 
-def _spender(attempt: Attempt) -> rules.Spender:
-    job = attempt.job_run.job
-    runs = tuple(run for run in (job.run_id, job.parent_run_id) if run)
-    fleet = attempt.job_run.routing.fleet
-    return rules.Spender(job.feature, runs, attempt.call.deployment.provider, fleet)
+class SoftLimitSignal(Protocol):
+    """Who is told that a window has reached a soft limit."""
+
+    def __call__(self, *, window: str, scope: str, percent: int, limit_usd: str) -> None: ...
 
 
 class HoldBudget:
@@ -42,10 +53,15 @@ class HoldBudget:
         store: BudgetStore,
         rebuild: Callable[[], Awaitable[None]],
         mirrored: Callable[[Mapping[UUID, tuple[int, int]]], Awaitable[None]],
+        runs: Callable[[Job], Awaitable[tuple[str, ...]]],
+        warn: SoftLimitSignal,
     ) -> None:
+        """`runs`: a job's run and those above it; `warn` is told of soft limits."""
         self._store = store
         self._rebuild = rebuild
         self._mirrored = mirrored
+        self._runs = runs
+        self._warn = warn
 
     async def run(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
         """Raises JobStopped (budget_exceeded) for a refusal, HandBack when nothing can be admitted now."""
@@ -59,22 +75,27 @@ class HoldBudget:
         raise HandBack("the journal refused the attempt again and again", delay_ms=AGAIN_MS)
 
     async def _reserve(self, attempt: Attempt) -> None:
-        tenant = attempt.job_run.known_tenant()
-        windows = rules.windows(tenant, attempt.created_at, _spender(attempt))
-        amount = attempt.call.highest_pico
+        tenant, job_run = attempt.job_run.known_tenant(), attempt.job_run
+        batch = BatchName(tenant.name, job_run.batch_id) if job_run.batch_id else None
+        amount, windows = attempt.call.highest_pico, await self._windows(attempt)
         for _ in range(MOST_TRIES if windows else 0):
             try:
-                answer = await self._store.reserve(attempt.id, amount_pico=amount, windows=windows)
+                answer = await self._store.reserve(
+                    attempt.id, amount_pico=amount, windows=windows, batch=batch
+                )
                 if isinstance(answer, NeedsRebuild):
                     await self._rebuild()
             except (BudgetUnavailable, LedgerUnavailable) as error:
                 raise HandBack("the budget cannot be checked now", delay_ms=AGAIN_MS) from error
             match answer:
-                case Reserved(epoch):
+                case Reserved(epoch, covered, soft):
                     attempt.epoch = epoch
-                    attempt.windows = tuple(window.name for window in windows)
+                    attempt.windows = rules.charged(windows, covered)
+                    attempt.batch_id = job_run.batch_id if covered else None
+                    self._tell(soft)
                     return
-                case Refused(window, settled, held):
+                case Refused(window, settled, held, soft):
+                    self._tell(soft)
                     raise JobStopped(
                         rules.refusal(
                             tenant.name, window, settled_pico=settled, held_pico=held, amount_pico=amount
@@ -86,6 +107,24 @@ class HoldBudget:
         if windows:
             raise HandBack("the budget's books could not be rebuilt", delay_ms=AGAIN_MS)
 
+    async def _windows(self, attempt: Attempt) -> tuple[WindowLimit, ...]:
+        job_run, tenant = attempt.job_run, attempt.job_run.known_tenant()
+        runs: tuple[str, ...] = ()
+        if tenant.tier.run_budget_usd is not None:
+            try:
+                runs = await self._runs(job_run.job)
+            except LedgerUnavailable as error:
+                raise HandBack("the budget cannot be checked now", delay_ms=AGAIN_MS) from error
+        provider = attempt.call.deployment.provider
+        spender = rules.Spender(job_run.job.feature, runs, provider, job_run.routing.fleet)
+        return rules.windows(tenant, attempt.created_at, spender)
+
+    def _tell(self, reached: Sequence[SoftLimit]) -> None:
+        for soft in reached:
+            window = soft.window
+            limit_usd = usd_text(window.limit_pico)
+            self._warn(window=window.name, scope=window.scope, percent=soft.percent, limit_usd=limit_usd)
+
     async def _settled_after(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
         try:
             return await proceed(attempt)
@@ -95,7 +134,9 @@ class HoldBudget:
 
     async def _settle(self, attempt: Attempt, amount_pico: int) -> None:
         try:
-            answer = await self._store.settle(attempt.id, amount_pico=amount_pico)
+            answer = await self._store.settle(
+                attempt.id, amount_pico=amount_pico, returns_share=attempt.returns_share
+            )
             if isinstance(answer, Settled):
                 await self._mirrored({attempt.id: (answer.epoch, amount_pico)})
         except (BudgetUnavailable, LedgerUnavailable, LedgerRefused) as error:

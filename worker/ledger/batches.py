@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, or_, select, true, update
 
-from worker.errors import JournalRefused
 from worker.ledger.records import Batch
 from worker.ledger.tables import BATCHES, EPOCH, JOBS
 
+Opened = Literal["open", "closed", "old_epoch"]
 
-def opened(batch: Batch, *, epoch: int) -> Callable[[Connection], JournalRefused | None]:
+
+def opened(batch: Batch, *, epoch: int) -> Callable[[Connection], Opened]:
     """Write it down, unless it was closed meanwhile or the books that admitted it have passed; a repeat stands."""
 
-    def write(connection: Connection) -> JournalRefused | None:
+    def write(connection: Connection) -> Opened:
         current = connection.execute(select(EPOCH.c.epoch).with_for_update(read=True)).scalar_one()
         state = connection.execute(select(BATCHES.c.state).where(BATCHES.c.id == batch.id)).scalar()
-        if state == "open":
-            return None
         if state is not None:
-            return JournalRefused(f"batch {batch.id} is not opened: it is closed")
-        if batch.windows and epoch != current:
-            return JournalRefused(
-                f"batch {batch.id} was admitted by the books of epoch {epoch}, and {current} is in force"
-            )
+            return "open" if state == "open" else "closed"
+        if epoch != current:
+            return "old_epoch"
         connection.execute(insert(BATCHES).values(**vars(batch), state="open"))
-        return None
+        return "open"
 
     return write
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -36,7 +36,6 @@ from worker.ledger.writer import Writer
 __all__ = [
     "DIMENSIONS",
     "AttemptLine",
-    "Batch",
     "Dimension",
     "KnownJob",
     "Ledger",
@@ -174,9 +173,20 @@ class Ledger:
         """Refuse the journal rows of attempts that have none, for ever; returns those that are void now."""
         return cast("list[UUID]", await self._change(MakeVoid(list(ids), utc_now())))
 
-    async def open_batch(self, batch: Batch, *, epoch: int) -> None:
-        """Commit a batch that the books of this epoch have admitted, before its lines. Raises JournalRefused."""
-        await self._ask(batches.opened(batch, epoch=epoch), writes=True)
+    async def open_batch(
+        self,
+        batch_id: UUID,
+        *,
+        tenant: str,
+        reserved_pico: int,
+        lines: int,
+        windows: tuple[str, ...],
+        expires_at: datetime,
+        epoch: int,
+    ) -> Literal["open", "closed", "old_epoch"]:
+        """Commit a batch that the books of this epoch have admitted, before its lines; whether it stands."""
+        batch = Batch(batch_id, tenant, reserved_pico, lines, windows, utc_now(), expires_at)
+        return await self._ask(batches.opened(batch, epoch=epoch), writes=True)
 
     async def close_batches(self, ids: Sequence[UUID], *, tenant: str | None = None) -> list[UUID]:
         """Close batches, of this tenant where it is named; returns those of `ids` that are closed now."""

@@ -54,6 +54,7 @@ def answer_of(result: JobResult) -> Answer:
         latency_ms=result.latency_ms,
         tool_calls=tuple(result.tool_calls),
         citations=tuple(result.citations),
+        data=result.data,
         cache=result.cache,
         saved_pico=to_pico(result.saved_usd),
         standing=result,

@@ -118,7 +118,7 @@ def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
         message,
         fleet=job_run.fleet,
         created_at=now,
-        batch_id=job.batch_id,
+        batch_id=job_run.batch_id,
     )
 
 

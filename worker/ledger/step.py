@@ -14,6 +14,7 @@ from worker.errors import JobInterrupted, JobStopped, LedgerUnavailable, Provide
 from worker.job_run import Answer, Attempt, JobRun, ProceedAttempt, ProceedJob
 from worker.ledger import outcomes
 from worker.ledger.ledger import Ledger, Settlement
+from worker.ledger.records import RETURNING
 
 T = TypeVar("T")
 MOST_TRIES = 3
@@ -89,6 +90,7 @@ class JournalAttempt:
                 if not tries_left:
                     raise
         attempt.settled_pico = settlement.cost_pico
+        attempt.returns_share = settlement.state in RETURNING
         return standing
 
     async def _give_up(self, attempt: Attempt, settlement: Settlement) -> None:

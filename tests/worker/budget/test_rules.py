@@ -63,8 +63,8 @@ def test_a_window_that_calls_under_way_fill_is_worth_coming_back_to():
     assert error.reason == "in_flight"
     assert (error.retryable, error.resets_at, error.retry_after_s) == (True, None, 5.0)
     assert error.message == (
-        "acme has spent $0.50 of its $1.00 for 2026-11-23, its calls under way hold $0.50, and this call may "
-        "cost up to $0.000000000001: submit it again in a few seconds, when they have settled"
+        "acme has spent $0.50 of its $1.00 for 2026-11-23, its calls and batches under way hold $0.50, and this "
+        "call may cost up to $0.000000000001: submit it again in a few seconds, when they have settled"
     )
 
 

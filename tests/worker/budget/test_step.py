@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 import redis.asyncio
 
-from producer_sdk.contract import Usage
+from producer_sdk.contract import Job, Usage
 from tests.servers import Valkey
+from tests.worker.money_desk import no_runs, told_nobody
 from worker.budget.rules import windows
 from worker.budget.step import HoldBudget
 from worker.budget.store import BudgetStore
@@ -26,7 +27,16 @@ ANSWER = Answer("yes", Usage(), "small", "twin", "twin/small", cost_pico=7, late
 class Journal:
     """Stands where JournalAttempt does: keeps what it saw, and settles or refuses as it is told."""
 
-    def __init__(self, *, settles: int | None = 7, refuses: int = 0, raises: BaseException | None = None):
+    def __init__(
+        self,
+        *,
+        settles: int | None = 7,
+        refuses: int = 0,
+        raises: BaseException | None = None,
+        runs: tuple[str, ...] = (),
+    ):
+        self.runs = runs
+        self.soft_limits: list[tuple[object, ...]] = []
         self.settles, self.refuses, self.raises = settles, refuses, raises
         self.saw: list[Attempt] = []
         self.mirrored_rows: dict[UUID, tuple[int, int]] = {}
@@ -48,7 +58,19 @@ class Journal:
         self.rebuilds += 1
 
     def step(self, store: BudgetStore) -> HoldBudget:
-        return HoldBudget(store=store, rebuild=self.rebuild, mirrored=self.mirrored)
+        return HoldBudget(
+            store=store,
+            rebuild=self.rebuild,
+            mirrored=self.mirrored,
+            runs=self.runs_of,
+            warn=self.warn,
+        )
+
+    async def runs_of(self, _job: Job) -> tuple[str, ...]:
+        return self.runs
+
+    def warn(self, **soft_limit: object) -> None:
+        self.soft_limits.append(tuple(soft_limit.values()))
 
 
 async def today(store: BudgetStore, attempt: Attempt) -> tuple[int, int]:
@@ -126,7 +148,7 @@ async def test_missing_books_are_rebuilt_before_anything_is_admitted(client, nam
     async def rebuild() -> None:
         await store.install(epoch=4, settled={}, holds=[])
 
-    step = HoldBudget(store=store, rebuild=rebuild, mirrored=journal.mirrored)
+    step = HoldBudget(store=store, rebuild=rebuild, mirrored=journal.mirrored, runs=no_runs, warn=told_nobody)
     attempt = attempt_of(30)
     await step.run(attempt, journal.proceed)
     assert attempt.epoch == 4
@@ -144,7 +166,7 @@ async def test_a_ledger_that_is_away_during_a_rebuild_sends_the_job_back(client,
         raise LedgerUnavailable("away")
 
     journal, store = Journal(), BudgetStore(client, namespace=namespace)
-    step = HoldBudget(store=store, rebuild=away, mirrored=journal.mirrored)
+    step = HoldBudget(store=store, rebuild=away, mirrored=journal.mirrored, runs=no_runs, warn=told_nobody)
     with pytest.raises(HandBack, match="cannot be checked"):
         await step.run(attempt_of(30), journal.proceed)
 
@@ -180,7 +202,7 @@ async def test_a_ledger_that_dies_before_the_mirror_costs_no_answer(store, attem
         raise LedgerUnavailable("away")
 
     journal, attempt = Journal(), attempt_of(30)
-    step = HoldBudget(store=store, rebuild=journal.rebuild, mirrored=away)
+    step = HoldBudget(store=store, rebuild=journal.rebuild, mirrored=away, runs=no_runs, warn=told_nobody)
     assert await step.run(attempt, journal.proceed) is ANSWER
     assert await today(store, attempt) == (7, 0)
 
@@ -204,7 +226,7 @@ async def test_a_run_and_its_parent_share_the_calls_of_a_child(store, attempt_of
     attempt.job_run.job = attempt.job_run.job.model_copy(
         update={"run_id": "child", "parent_run_id": "parent"}
     )
-    journal = Journal()
+    journal = Journal(runs=("child", "parent"))
     await journal.step(store).run(attempt, journal.proceed)
     assert await store.window("r:acme:child") == (7, 0)
     assert await store.window("r:acme:parent") == (7, 0)

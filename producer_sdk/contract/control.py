@@ -1,0 +1,77 @@
+"""What a producer asks of the fleet itself: control jobs, whose one message is a question in JSON.
+
+A worker answers them with `JobResult.data`, for it knows the prices and the ledger. No routing.yaml names their tasks.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from producer_sdk.contract.job import Frozen, Job
+
+RESERVE = "fairlane.reserve"
+RELEASE = "fairlane.release"
+USAGE = "fairlane.usage"
+CONTROL_PREFIX = "fairlane."
+MOST_LINES = 1000
+LONGEST_RESERVE_S = 30 * 86_400
+UsageDimension = Literal["feature", "task", "model", "provider", "day", "prompt_version", "run"]
+
+
+class ReserveBatch(Frozen):
+    """Hold the sum of what these jobs of one tenant may cost, for so long. The control job's id names the batch."""
+
+    lines: Annotated[list[Job], Field(min_length=1, max_length=MOST_LINES)]
+    for_s: Annotated[int, Field(gt=0, le=LONGEST_RESERVE_S)]
+
+
+class BatchReserved(Frozen):
+    """The sum is held until then. 0 USD: no budget limits the tenant, so there is nothing to hold."""
+
+    batch_id: UUID
+    lines: int
+    reserved_usd: Decimal
+    expires_at: AwareDatetime
+
+
+class ReleaseBatches(Frozen):
+    """Of each batch, how many lines their lanes have accepted: when those have ended, it has. None: it ends now."""
+
+    batches: Annotated[dict[UUID, Annotated[int, Field(ge=0)] | None], Field(min_length=1, max_length=1000)]
+
+
+class UsageQuestion(Frozen):
+    """The usage of the job's tenant, by these dimensions; days are in UTC, `before` is not in it."""
+
+    by: Annotated[list[UsageDimension], Field(max_length=7)] = []
+    since: date | None = None
+    before: date | None = None
+
+
+class UsageLine(Frozen):
+    """What one group has used. `attempts` are provider calls, `cache_hits` what the fleet answered without one."""
+
+    group: dict[UsageDimension, str]
+    attempts: int
+    cache_hits: int
+    uncertain: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cost_usd: Decimal
+    saved_usd: Decimal
+
+
+class UsageReport(Frozen):
+    """A tenant's usage, for its own billing page: the dearest line first, then the sum of all."""
+
+    tenant: str
+    since: date | None
+    before: date | None
+    lines: list[UsageLine]
+    total: UsageLine

@@ -1,0 +1,79 @@
+"""Signals: what an operator is told at once, as a log line, an event for Celery's monitors, and a Prometheus metric."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+
+from worker.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher(Protocol):
+    """Celery's event dispatcher; `send` blocks."""
+
+    def send(self, type: str, **fields: object) -> object:  # noqa: A002 - Celery's name
+        """Send one event."""
+        ...
+
+
+class Signals:
+    """One worker's. Without a dispatcher or a metrics address that part falls away."""
+
+    def __init__(self) -> None:
+        self.dispatcher: Dispatcher | None = None  # set with every connection of Celery's
+        self._registry = CollectorRegistry()
+        self._soft_limits = Counter(
+            "fairlane_budget_soft_limits",
+            "How often what was spent in a budget's window has reached this percentage of its limit",
+            ["scope", "percent"],
+            registry=self._registry,
+        )
+        self._sending: set[asyncio.Task[object]] = set()
+        self._server: object = None
+
+    def soft_limit(self, *, window: str, scope: str, percent: int, limit_usd: str) -> None:
+        """A window has reached a soft limit. Call it on the event loop."""
+        logger.warning("budget soft limit: %s has spent %d %% of its %s USD", window, percent, limit_usd)
+        self._soft_limits.labels(scope, str(percent)).inc()
+        if self.dispatcher is None:
+            return
+        fields = {"window": window, "scope": scope, "percent": percent, "limit_usd": limit_usd}
+        sending = asyncio.create_task(self._send("fairlane-budget-soft-limit", fields))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    async def _send(self, name: str, fields: dict[str, object]) -> None:
+        """Whoever watches is told where that can be done: no job waits for it, and none fails by it."""
+        dispatcher = self.dispatcher
+        try:
+            if dispatcher:
+                await asyncio.to_thread(lambda: dispatcher.send(name, **fields))
+        except Exception as error:  # noqa: BLE001 - a monitor that cannot be told is no reason to stop
+            logger.warning("the event %s was not sent: %s", name, type(error).__name__)
+
+    def open(self, dispatcher: Dispatcher | None, metrics_address: str | None) -> None:
+        """Send events through this dispatcher, and answer Prometheus at host:port. Raises ConfigError."""
+        self.dispatcher = dispatcher
+        if metrics_address:
+            self._serve(metrics_address)
+
+    def _serve(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        try:
+            self._server, _thread = start_http_server(int(port), host or "127.0.0.1", registry=self._registry)
+        except (ValueError, OverflowError, OSError) as error:
+            raise ConfigError(
+                f"FAIRLANE_METRICS_ADDRESS '{address}' cannot be served ({error}): write a free host:port"
+            ) from error
+
+    def close(self) -> None:
+        """Stop answering."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()  # type: ignore[attr-defined]  # a WSGIServer
+            server.server_close()  # type: ignore[attr-defined]
