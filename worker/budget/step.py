@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from producer_sdk.contract import Job, usd_text
+from producer_sdk.contract import Job
 from worker.budget import rules
 from worker.budget.rules import WindowLimit
 from worker.budget.store import (
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class SoftLimitSignal(Protocol):
     """Who is told that a window has reached a soft limit."""
 
-    def __call__(self, *, window: str, scope: str, percent: int, limit_usd: str) -> None: ...
+    def __call__(self, *, window: str, scope: str, percent: int) -> None: ...
 
 
 class HoldBudget:
@@ -121,9 +121,7 @@ class HoldBudget:
 
     def _tell(self, reached: Sequence[SoftLimit]) -> None:
         for soft in reached:
-            window = soft.window
-            limit_usd = usd_text(window.limit_pico)
-            self._warn(window=window.name, scope=window.scope, percent=soft.percent, limit_usd=limit_usd)
+            self._warn(window=soft.window.name, scope=soft.window.scope, percent=soft.percent)
 
     async def _settled_after(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
         try:

@@ -36,13 +36,13 @@ class Signals:
         self._sending: set[asyncio.Task[object]] = set()
         self._server: object = None
 
-    def soft_limit(self, *, window: str, scope: str, percent: int, limit_usd: str) -> None:
+    def soft_limit(self, *, window: str, scope: str, percent: int) -> None:
         """A window has reached a soft limit. Call it on the event loop."""
-        logger.warning("budget soft limit: %s has spent %d %% of its %s USD", window, percent, limit_usd)
+        logger.warning("budget soft limit: %d %% of the limit of %s is spent", percent, window)
         self._soft_limits.labels(scope, str(percent)).inc()
         if self.dispatcher is None:
             return
-        fields = {"window": window, "scope": scope, "percent": percent, "limit_usd": limit_usd}
+        fields = {"window": window, "scope": scope, "percent": percent}
         sending = asyncio.create_task(self._send("fairlane-budget-soft-limit", fields))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)

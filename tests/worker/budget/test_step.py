@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 import redis.asyncio
 
-from producer_sdk.contract import Job, Usage
+from producer_sdk.contract import Job, Usage, uuid7
 from tests.servers import Valkey
 from tests.worker.money_desk import no_runs, told_nobody
 from worker.budget.rules import windows
 from worker.budget.step import HoldBudget
-from worker.budget.store import BudgetStore
+from worker.budget.store import BatchName, BudgetStore
 from worker.errors import FailureKind, HandBack, JobStopped, JournalRefused, LedgerUnavailable, ProviderError
 from worker.job_run import Answer, Attempt
 from worker.routing_file import Budget
@@ -230,3 +230,31 @@ async def test_a_run_and_its_parent_share_the_calls_of_a_child(store, attempt_of
     await journal.step(store).run(attempt, journal.proceed)
     assert await store.window("r:acme:child") == (7, 0)
     assert await store.window("r:acme:parent") == (7, 0)
+
+
+async def test_who_watches_is_told_of_a_soft_limit_before_a_call_and_by_a_refusal(store, attempt_of):
+    attempts = [attempt_of(amount) for amount in (90, 1, 50)]
+    for attempt in attempts:
+        tier = replace(attempt.job_run.known_tenant().tier, soft_limit=(80,))
+        attempt.job_run.tenant = replace(attempt.job_run.known_tenant(), tier=tier)
+    journal = Journal(settles=90)
+    await journal.step(store).run(attempts[0], journal.proceed)
+    assert journal.soft_limits == []
+    journal.settles = 1
+    await journal.step(store).run(attempts[1], journal.proceed)
+    (window,) = attempts[1].windows
+    assert journal.soft_limits == [(window, "t:acme:d", 80)]
+    with pytest.raises(JobStopped):
+        await journal.step(store).run(attempts[2], journal.proceed)
+    assert len(journal.soft_limits) == 1
+
+
+async def test_a_job_of_a_batch_draws_on_it(store, attempt_of):
+    attempt, batch = attempt_of(60), BatchName("acme", uuid7())
+    limits = windows(attempt.job_run.known_tenant(), attempt.created_at)
+    await store.open_batch(batch, amount_pico=100, windows=limits, now=attempt.created_at)
+    attempt.job_run.batch_id = batch.id
+    journal = Journal()
+    await journal.step(store).run(attempt, journal.proceed)
+    assert journal.saw[0].batch_id == batch.id
+    assert await today(store, attempt) == (7, 40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -12,10 +13,12 @@ import redis.asyncio
 
 from producer_sdk.contract import Straight, uuid7
 from tests.servers import Valkey
+from worker.budget.rules import WindowLimit
 from worker.budget.store import (
     BudgetStore,
     ClockApart,
     Hold,
+    LimitChanges,
     NeedsRebuild,
     Refused,
     Reserved,
@@ -218,3 +221,36 @@ async def test_a_broker_that_does_not_answer_is_an_error_within_the_timeout(own_
     finally:
         own_valkey.resume()
         await connection.aclose()
+
+
+async def soft(store: BudgetStore, settled: int, asked: WindowLimit) -> list[int]:
+    """The soft limits that the next attempt meets once so much more is settled."""
+    attempt = uuid7()
+    assert isinstance(await store.reserve(attempt, amount_pico=settled, windows=[asked]), Reserved)
+    await store.settle(attempt, amount_pico=settled)
+    answer = await store.reserve(uuid7(), amount_pico=0, windows=[asked])
+    assert isinstance(answer, Reserved)
+    assert all(one.window == asked for one in answer.soft)
+    return [one.percent for one in answer.soft]
+
+
+async def test_a_soft_limit_is_said_once_when_what_is_settled_has_reached_it(store, window):
+    asked = replace(window(100), soft_limit=(50, 80, 95))
+    assert await soft(store, 49, asked) == []
+    assert await soft(store, 1, asked) == [50]
+    assert await soft(store, 10, asked) == []
+    assert await soft(store, 36, asked) == [95]
+    assert await soft(store, 1, asked) == []
+
+
+async def test_a_soft_limit_is_said_by_a_refusal_too_and_again_after_a_top_up(store, window):
+    asked = replace(window(100), soft_limit=(90,))
+    attempt = uuid7()
+    await store.reserve(attempt, amount_pico=95, windows=[asked])
+    await store.settle(attempt, amount_pico=95)
+    refused = await store.reserve(uuid7(), amount_pico=50, windows=[asked])
+    assert isinstance(refused, Refused)
+    assert [one.percent for one in refused.soft] == [90]
+    await store.set_limits(LimitChanges(1, {}, {asked.name: 100}))
+    assert await soft(store, 80, asked) == []
+    assert await soft(store, 10, asked) == [90]
