@@ -154,6 +154,7 @@ class Reaper:
                 await self.reap()
                 if await self._store.claim("purge", for_ms=PURGE_EVERY_MS):
                     await self._ledger.purge_content(finished_before=datetime.now(UTC) - self._retention)
+                    await self._ledger.add_partitions()
             finally:
                 await self._store.release("reaper")
         except (BudgetUnavailable, LedgerUnavailable, LedgerRefused, redis.exceptions.RedisError) as error:

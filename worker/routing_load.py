@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from producer_sdk.contract.control import CONTROL_PREFIX
 from producer_sdk.contract.job import TaskName, TenantName
 from worker.errors import ConfigError
 from worker.routing_file import (
@@ -120,7 +121,7 @@ def _read(path: Path) -> tuple[RoutingFile | None, list[str]]:
         around = load(packaged)
         routing = replace(around, tasks=_named(entries, lambda name, task: _task(name, task, around.aliases)))
         for name, task in entries.items():
-            _check_name(task, name, _TASK_NAME, "a task")
+            _check_task_name(task, name)
     else:
         routing = _whole_file(root)
     if faults.found:
@@ -135,7 +136,7 @@ def _whole_file(root: Place) -> RoutingFile:
     _check_same_everywhere(fields.entries_of("aliases"), aliases)
     tasks = _named(fields.entries_of("tasks"), lambda name, task: _task(name, task, aliases))
     for name, task in fields.entries_of("tasks").items():
-        _check_name(task, name, _TASK_NAME, "a task")
+        _check_task_name(task, name)
     tiers = _named(
         fields.entries_of("tiers"),
         lambda name, tier: _limited(tier.fields(LIMIT_KEYS), Tier(name), aliases, tasks),
@@ -376,6 +377,12 @@ def _zone(fields: Fields) -> str:
     if zone != "UTC" and zone not in zoneinfo.available_timezones():
         fields.entries["zone"].fault(f"there is no time zone '{zone}', write one like Europe/Berlin or UTC")
     return zone
+
+
+def _check_task_name(place: Place, name: str) -> None:
+    _check_name(place, name, _TASK_NAME, "a task")
+    if name.startswith(CONTROL_PREFIX):
+        place.fault(f"tasks that begin with '{CONTROL_PREFIX}' are the fleet's own: choose another name")
 
 
 def _check_name(place: Place, name: str, pattern: TypeAdapter[str], what: str) -> None:

@@ -8,11 +8,24 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import redis
 import redis.asyncio
+from pydantic import BaseModel
 
 from producer_sdk.contract import ErrorCode, Job, JobError, JobResult
+from producer_sdk.contract.control import (
+    RELEASE,
+    RESERVE,
+    USAGE,
+    BatchReserved,
+    ReleaseBatches,
+    ReserveBatch,
+    UsageLine,
+    UsageReport,
+)
 from producer_sdk.contract.envelope import read_job, unpack
 from producer_sdk.lanes import Delivery, Finished, Lanes, Limits, TenantLimits
 from tests.servers import Valkey
@@ -21,9 +34,42 @@ Answer = Callable[[Job], JobResult]
 WIDE = Limits(TenantLimits(concurrency=10_000), {})
 
 
+def reserved(job: Job, asked: str) -> BatchReserved:
+    """As if every batch had room."""
+    question = ReserveBatch.model_validate_json(asked)
+    usd, until = Decimal("0.01") * len(question.lines), datetime.now(UTC) + timedelta(seconds=question.for_s)
+    return BatchReserved(batch_id=job.job_id, lines=len(question.lines), reserved_usd=usd, expires_at=until)
+
+
+def report(job: Job, _asked: str) -> UsageReport:
+    """Of a tenant that has used nothing."""
+    nothing = UsageLine(
+        group={},
+        attempts=0,
+        cache_hits=0,
+        uncertain=0,
+        input_tokens=0,
+        output_tokens=0,
+        cache_read_tokens=0,
+        cost_usd=Decimal(0),
+        saved_usd=Decimal(0),
+    )
+    return UsageReport(tenant=job.tenant, since=None, before=None, lines=[], total=nothing)
+
+
+CONTROL: dict[str, Callable[[Job, str], BaseModel]] = {
+    RESERVE: reserved,
+    RELEASE: lambda _job, asked: ReleaseBatches.model_validate_json(asked),
+    USAGE: report,
+}
+
+
 def echo(job: Job) -> JobResult:
-    """Answers with what it was asked; "fail", "reject" do as they say."""
+    """Answers with what it was asked; "fail", "reject" do as they say. A line costs a cent."""
     asked = job.messages[-1].text
+    if job.task in CONTROL:
+        data = CONTROL[job.task](job, asked).model_dump(mode="json")
+        return JobResult(job_id=job.job_id, status="succeeded", data=data)
     if asked == "fail":
         return JobResult.ended(
             job.job_id, JobError.of(ErrorCode.PROVIDER_UNAVAILABLE, "every provider was down")

@@ -106,4 +106,6 @@ def test_a_program_ends_well_and_says_nothing_it_was_not_asked(
         timeout=60,
         check=False,
     )
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "done\n", "")
+    # asyncio's own note that a step took over 0.1 s says something of the machine, not of the program
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (ran.returncode, ran.stdout, said) == (0, "done\n", [])

@@ -32,6 +32,15 @@ def replaced(old: str, new: str) -> str:
 
 WRONG: list[tuple[str, str]] = [
     (
+        replaced("  ask:\n", "  fairlane.ask:\n"),
+        "routing.yaml:12:5: tasks.fairlane.ask: tasks that begin with 'fairlane.' are the fleet's own: "
+        "choose another name",
+    ),
+    (
+        replaced("daily_budget_usd: 0.5", "daily_budget_usd: 0.5, soft_limit: [80, 101]"),
+        "routing.yaml:16:65: tiers.free.soft_limit[1]: found '101', write a whole number from 1 to 100",
+    ),
+    (
         replaced("default: small", "default: smal"),
         "routing.yaml:12:14: tasks.ask.default: there is no alias 'smal', did you mean 'small'?",
     ),

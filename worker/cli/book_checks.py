@@ -88,6 +88,8 @@ async def _look(
     held: Counter[str] = Counter()
     for attempt in sums.holds:
         held.update(dict.fromkeys(attempt.windows, attempt.worst_pico))
+    for batch in sums.batches:
+        held.update(dict.fromkeys(batch.windows, batch.left_pico))
     names = sorted({*sums.settled, *held, *limited})
     standing = await store.standing(names)
     if standing.epoch is None:

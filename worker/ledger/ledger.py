@@ -16,6 +16,7 @@ from worker.ledger import batches, limit_changes, migrations, queries, reads, ru
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
+from worker.ledger.partitions import add_partitions
 from worker.ledger.purge import JOBS_A_PAGE, purge_page
 from worker.ledger.queries import DIMENSIONS, AttemptLine, Dimension, Span, Totals, UncertainRow, UsageRow
 from worker.ledger.rebuild import rebuild_sums, window_sums
@@ -231,6 +232,10 @@ class Ledger:
             if found < JOBS_A_PAGE:
                 break
         return purged
+
+    async def add_partitions(self) -> None:
+        """Make PostgreSQL's partitions of the months to come, where they are not there yet."""
+        await self._ask(add_partitions, writes=True)
 
     async def usage(self, by: Sequence[Dimension] = (), *, span: Span | None = None) -> list[UsageRow]:
         """Usage in groups of these dimensions, the dearest first; without any, one row."""

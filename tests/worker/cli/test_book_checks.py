@@ -12,9 +12,10 @@ from producer_sdk.contract import uuid7
 from tests.servers import Valkey
 from tests.stories.conftest import home_settings
 from tests.worker.money_desk import Desk, attempt_of, open_desk
-from worker.budget.store import Reserved
+from worker.budget.store import BatchName, Reserved
 from worker.cli.book_checks import compared
 from worker.cli.budget_windows import all_windows
+from worker.job_run import utc_now
 from worker.ledger.ledger import Ledger
 from worker.routing_load import load
 from worker.settings import WorkerSettings
@@ -64,6 +65,25 @@ async def test_what_redis_alone_holds_is_said_where_routing_limits_the_window(
     assert isinstance(await desk.store.reserve(uuid7(), amount_pico=7, windows=[window]), Reserved)
     count, [difference] = await compared(settings)
     assert (count, difference.window, difference.redis, difference.ledger) == (1, window.name, (0, 7), (0, 0))
+
+
+async def test_what_an_open_batch_holds_is_no_difference(settings: WorkerSettings, desk: Desk) -> None:
+    [window, *_] = all_windows(load(settings.routing_path))
+    batch, now = BatchName("acme", uuid7()), utc_now()
+    reserved = await desk.store.open_batch(batch, amount_pico=50, windows=[window], now=now)
+    assert isinstance(reserved, Reserved)
+    assert [one.redis for one in (await compared(settings))[1]] == [(0, 50)]
+    stands = await desk.ledger.open_batch(
+        batch.id,
+        tenant="acme",
+        reserved_pico=50,
+        lines=1,
+        windows=reserved.covered,
+        expires_at=now,
+        epoch=reserved.epoch,
+    )
+    assert stands == "open"
+    assert await compared(settings) == (1, [])
 
 
 async def test_without_books_there_is_nothing_to_compare(settings: WorkerSettings, desk: Desk) -> None:
