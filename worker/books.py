@@ -27,6 +27,7 @@ HORIZON = timedelta(days=34)
 PAGE = 500
 MOST_PAGES = 20
 MOST_BATCHES = 5000
+NOT_ENDED = frozenset({"pending", "delayed", "running", "closing"})
 MOST_CLAIM_S = 15.0
 PURGE_EVERY_MS = 600_000
 logger = logging.getLogger(__name__)
@@ -246,12 +247,18 @@ class Reaper:
         return void
 
     async def _close_batches(self) -> None:
-        """A batch is over in SQL first, then in Redis. One without a row is of a worker that died opening it."""
+        """A batch is over in SQL first, then in Redis. One without a row is of a worker that died opening it,
+        and that nobody will open."""
         await self._ledger.close_batches(await self._ledger.batches_over(limit=PAGE))
         held = {batch.id: batch for batch in await self._store.batches(grace_ms=0, limit=MOST_BATCHES)}
         states = await self._ledger.batch_states(list(held))
         old = await self._store.batches(grace_ms=int(self._grace_s * 1000), limit=MOST_BATCHES)
         unknown = {batch.id: batch.tenant for batch in old if batch.id not in states}
+        for batch_id, job in zip(
+            unknown.copy(), await self._lanes.states(list(map(str, unknown))), strict=True
+        ):
+            if job.state in NOT_ENDED:  # whoever gets the job opens the batch that it has reserved already
+                del unknown[batch_id]
         if unknown:
             await self._ledger.void_batches(unknown)
             states |= await self._ledger.batch_states(list(unknown))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from producer_sdk.contract import Job, Message
+from producer_sdk.contract.control import RESERVE, ReserveBatch
 from tests.chaos.books import violations
 from tests.chaos.crossings import Boundary, Mode, boundaries
 from tests.chaos.forks import ForkedWorker, Strike
@@ -29,6 +30,7 @@ class Life:
     name: str
     text: str = "Where is my card?"
     is_cancelled: bool = False
+    is_reserved: bool = False  # its batch reserves for it first
     ends: frozenset[str] = frozenset({"succeeded"})
     before: Strike | None = None  # an earlier worker has died there
     until_swept: bool = (
@@ -51,7 +53,8 @@ CANCELLED = Life(
     "cancelled while it runs", f"{SLOW} Where?", is_cancelled=True, ends=frozenset({"cancelled", "succeeded"})
 )
 TAKEN_OVER = Life("taken over from a dead worker", before=IN_ITS_CALL)
-LIVES = (ANSWERED, FALLS_BACK, CANCELLED, TAKEN_OVER)
+RESERVED = Life("the one line of a batch that reserves first", is_reserved=True)
+LIVES = (ANSWERED, FALLS_BACK, CANCELLED, TAKEN_OVER, RESERVED)
 
 
 @dataclass
@@ -161,20 +164,39 @@ async def _died(scene: Scene, worker: ForkedWorker) -> None:
 
 @asynccontextmanager
 async def _begun(stage: Stage, scene: Scene, life: Life) -> AsyncIterator[None]:
-    """The job is in its lane, or in a dead worker's hands; it is cancelled as soon as it is called where that is so."""
+    """The job, or the batch that reserves for it, is in its lane, or in a dead worker's hands.
+
+    It is cancelled as soon as it is called where that is so.
+    """
     job = life.job()
-    await scene.put(job)
+    if life.is_reserved:
+        then = asyncio.create_task(_put_when_reserved(scene, job, await _put_batch(scene, job)))
+    else:
+        await scene.put(job)
+        then = asyncio.create_task(_cancel(scene, job) if life.is_cancelled else asyncio.sleep(0))
     if life.before:
         await _died(scene, stage.worker(scene, life.before))
         await until(scene.has_no_lease, what="the end of the dead worker's lease")
-    cancel = asyncio.create_task(_cancel(scene, job)) if life.is_cancelled else None
     try:
         yield
-        if cancel:
-            await cancel
+        await then
     finally:
-        if cancel:
-            cancel.cancel()
+        then.cancel()
+
+
+async def _put_batch(scene: Scene, line: Job) -> Job:
+    """The question whether there is money for the line; from now on the line is waited for."""
+    question = ReserveBatch(lines=[line], for_s=60).model_dump_json(exclude_defaults=True)
+    batch = Job(tenant=line.tenant, task=RESERVE, messages=[Message(role="user", content=question)])
+    await scene.put(batch)
+    scene.accepted.add(str(line.job_id))
+    return batch
+
+
+async def _put_when_reserved(scene: Scene, line: Job, batch: Job) -> None:
+    answer = await scene.ended(batch.job_id)
+    assert answer["status"] == "succeeded", answer
+    await scene.put(line, batch_id=batch.job_id)
 
 
 async def _cancel(scene: Scene, job: Job) -> None:

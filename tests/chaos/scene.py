@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 import httpx
 import redis.asyncio
@@ -110,9 +111,9 @@ class Scene:
         for worker in self.workers:
             worker.kill()
 
-    async def put(self, *jobs: Job) -> None:
-        """Put jobs straight into their lanes."""
-        replies = await self.lanes.put([pack(job) for job in jobs], ttl_s=TTL_S)
+    async def put(self, *jobs: Job, batch_id: UUID | None = None) -> None:
+        """Put jobs straight into their lanes, as lines of a batch where that is said."""
+        replies = await self.lanes.put([pack(job, batch_id=batch_id) for job in jobs], ttl_s=TTL_S)
         assert {reply.outcome for reply in replies} == {"accepted"}
         self.accepted |= {reply.job_id for reply in replies}
 
@@ -172,6 +173,8 @@ class Scene:
             if keys and await self.redis.exists(*keys) < len(keys):
                 return False
             if self.rows.unfinished() or await self.store.holds(grace_ms=0, limit=1):
+                return False
+            if await self.store.batches(grace_ms=0, limit=1):
                 return False
         except (redis.exceptions.RedisError, BudgetUnavailable):
             return False

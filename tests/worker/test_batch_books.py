@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis.asyncio
 
-from producer_sdk.contract import uuid7
+from producer_sdk.contract import Job, uuid7
+from producer_sdk.contract.envelope import pack
 from tests.worker.money_desk import LIMIT, Desk, answer_costing, attempt_of, open_desk
 from worker.budget.records import BatchName, Refused, Reserved
 from worker.budget.rules import WindowLimit, windows
@@ -219,6 +220,20 @@ async def test_a_worker_that_died_opening_a_batch_leaves_nothing_held(desk: Desk
         epoch=await desk.ledger.epoch(),
     )
     assert stands == "closed"
+
+
+async def test_a_batch_whose_job_will_be_delivered_again_is_left_to_that_delivery(
+    desk: Desk, today: WindowLimit
+):
+    batch = await reserved(desk, today, 80, in_sql=False)
+    asked = Job(tenant="acme", task="fairlane.reserve", job_id=batch.id, messages="…")
+    await desk.lanes.put([pack(asked)], ttl_s=60)
+    await desk.reaper.reap()
+    assert await desk.store.window(today.name) == (0, 80)
+    await desk.lanes.cancel(str(batch.id))
+    await desk.reaper.reap()
+    assert await desk.store.window(today.name) == (0, 80), "a worker has still to write its end"
+    await desk.flush()
 
 
 async def test_a_batch_ends_with_its_last_line(desk: Desk, today: WindowLimit):
