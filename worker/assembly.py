@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,11 +33,15 @@ from worker.providers.client import open_client
 from worker.providers.step import CallProvider
 from worker.retries.step import CapRetries
 from worker.retries.store import RetryBudget
+from worker.routing import vocabularies
 from worker.routing.step import PlanRoute
-from worker.routing_file import RoutingFile
+from worker.routing.tokens import Count
+from worker.routing_file import RoutingFile, Tokenizer
 from worker.routing_load import load
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -95,6 +100,15 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
     return reasons
 
 
+async def load_counts(routing: RoutingFile, missing: Mapping[str, str]) -> dict[Tokenizer, Count]:
+    """The vocabularies of the deployments that can be called. Those that are not installed are said in the log."""
+    usable = [d for name, d in routing.deployments().items() if name not in missing]
+    uncounted = vocabularies.uncounted(usable)
+    if uncounted:
+        logger.warning(vocabularies.without_extra(uncounted))
+    return await asyncio.to_thread(vocabularies.load, usable)
+
+
 async def assemble(
     settings: WorkerSettings,
     *,
@@ -116,6 +130,8 @@ async def assemble(
     books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
+    missing = unusable(routing, settings, unpriced)
+    counts = await load_counts(routing, missing)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     http = open_client(settings, transport=transport)
     attempt = attempt_pipeline(
@@ -133,7 +149,7 @@ async def assemble(
             CapRetries(retry_budget),
             ScreenContent(fence_key=fence_key(settings)),
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
-            PlanRoute(cards=cards, missing=unusable(routing, settings, unpriced)),
+            PlanRoute(cards=cards, missing=missing, counts=counts),
             CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
         ]
     )
