@@ -12,11 +12,12 @@ from benchmarks import (
     quiet_tenant,
     submit_rate,
     take_cost,
+    token_bounds,
     weighted_shares,
 )
 
 LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, token_bounds):
     print(benchmark.run(), flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,12 +45,16 @@ from worker.providers.client import open_client
 from worker.providers.step import CallProvider
 from worker.retries.step import CapRetries
 from worker.retries.store import RetryBudget
+from worker.routing import vocabularies
 from worker.routing.step import PlanRoute
-from worker.routing_file import RoutingFile
+from worker.routing.tokens import Count
+from worker.routing_file import RoutingFile, Tokenizer
 from worker.routing_load import load
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
 from worker.telemetry.signals import Signals
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -110,6 +115,13 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
     return reasons
 
 
+async def plan_route(settings: WorkerSettings, routing: RoutingFile) -> PlanRoute:
+    """The step that plans, with its prices and vocabularies. Raises ConfigError."""
+    cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
+    missing = unusable(routing, settings, unpriced)
+    return PlanRoute(cards=cards, missing=missing, counts=await load_counts(routing, missing))
+
+
 def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     """Who answers what is asked of the fleet itself."""
     return {
@@ -117,6 +129,15 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
         RELEASE: (ReleaseBatches, batches.release),
         USAGE: (UsageQuestion, usage.answer),
     }
+
+
+async def load_counts(routing: RoutingFile, missing: Mapping[str, str]) -> dict[Tokenizer, Count]:
+    """The vocabularies of the deployments that can be called. Those that are not installed are said in the log."""
+    usable = [d for name, d in routing.deployments().items() if name not in missing]
+    uncounted = vocabularies.uncounted(usable)
+    if uncounted:
+        logger.warning(vocabularies.without_extra(uncounted))
+    return await asyncio.to_thread(vocabularies.load, usable)
 
 
 async def assemble(
@@ -139,7 +160,6 @@ async def assemble(
     store = BudgetStore(connection, namespace=namespace, crossing=crossing)
     books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
-    cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     http = open_client(settings, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
@@ -157,7 +177,7 @@ async def assemble(
         ]
     )
     policy, screen = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings))
-    plan = PlanRoute(cards=cards, missing=unusable(routing, settings, unpriced))
+    plan = await plan_route(settings, routing)
     highest = pricing_pipeline([policy, screen, plan])
     batches = HoldBatches(
         store=store, rows=ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs

@@ -8,6 +8,7 @@ from typing import Literal
 
 Dialect = Literal["openai", "anthropic"]
 Action = Literal["block", "flag"]
+Tokenizer = Literal["o200k", "cl100k", "qwen3", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Provider:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody."""
+    """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody.
+
+    `tokenizer` None: by the model's name.
+    """
 
     name: str
     provider: Provider
@@ -58,6 +62,7 @@ class Deployment:
     max_output_tokens: int
     weight: int = 1
     price: Price | None = None
+    tokenizer: Tokenizer | None = None
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,14 @@ from worker.routing_file import (
     TaskShare,
     Tenant,
     Tier,
+    Tokenizer,
 )
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
 SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
 BUDGET_KEYS = ("daily_budget_usd", "monthly_budget_usd", "soft_limit")
 PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", *BUDGET_KEYS)
-DEPLOYMENT_KEYS = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price")
+DEPLOYMENT_KEYS = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price", "tokenizer")
 PRICE_KEYS = ("input", "output", "cache_read", "cache_write")
 TASK_KEYS = (
     "default",
@@ -248,6 +249,7 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
         max_output_tokens=max_output_tokens,
         weight=1 if weight is None else weight,
         price=_price(fields.entries["price"]) if "price" in fields.entries else None,
+        tokenizer=_choice(fields, "tokenizer", get_args(Tokenizer)),
     )
 
 

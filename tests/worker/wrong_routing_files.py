@@ -130,6 +130,10 @@ WRONG: list[tuple[str, str]] = [
         "routing.yaml:2:21: providers.openai.dialect: found 'opnai', write openai or anthropic",
     ),
     (
+        replaced("max_output_tokens: 100}", "max_output_tokens: 100, tokenizer: gpt2}"),
+        "routing.yaml:6:102: aliases.small[0].tokenizer: found 'gpt2', write o200k or cl100k or qwen3 or bytes",
+    ),
+    (
         replaced("https://api.openai.com/v1", "api.openai.com"),
         "routing.yaml:2:39: providers.openai.base_url: write a URL that starts with https:// or http:// and holds no "
         "password",

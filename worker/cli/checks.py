@@ -13,6 +13,7 @@ from producer_sdk.settings import redis_url
 from worker.budget.catalogue import rate_cards
 from worker.embedded.home import Home
 from worker.errors import ConfigError
+from worker.routing.vocabularies import uncounted, without_extra
 from worker.routing_file import Provider, RoutingFile
 from worker.routing_load import load
 from worker.settings import WorkerSettings, provider_keys
@@ -110,6 +111,7 @@ def routing_checks(settings: WorkerSettings) -> Iterator[Check]:
         yield Check("prices", "bad", str(error))
         return
     yield from _price_checks(routing, unpriced, usable)
+    yield from _tokenizer_check(routing, usable)
     yield from _task_checks(
         routing, callable_now=lambda name, provider: provider in usable and name in priced
     )
@@ -119,6 +121,13 @@ def _price_checks(routing: RoutingFile, unpriced: Mapping[str, str], usable: set
     for name, why in unpriced.items():
         state: State = "bad" if routing.deployments()[name].provider.name in usable else "note"
         yield Check(f"price of {name}", state, f"{why}: it is left out of plans")
+
+
+def _tokenizer_check(routing: RoutingFile, usable: set[str]) -> Iterator[Check]:
+    """Only where a deployment that can be called has a vocabulary which is not installed here."""
+    names = uncounted(d for d in routing.deployments().values() if d.provider.name in usable)
+    if names:
+        yield Check("tokens", "note", without_extra(names))
 
 
 def _usable(routing: RoutingFile, settings: WorkerSettings, twin: str | None) -> Iterator[str]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from producer_sdk.contract import ErrorCode, ImagePart, JobError, Message, to_pico, usd_text
+from producer_sdk.contract import ErrorCode, JobError, to_pico, usd_text
 from worker.job_run import JobRun, Plan, PlannedCall
 from worker.rate_card import RateCard
+from worker.routing.tokens import InputBound
 from worker.routing_file import Deployment
 
-PER_MESSAGE = 16  # a chat template's marks around one message
-PER_REQUEST = 64
-PER_TOOLS = 1024  # what providers put before the tools by themselves
-PER_IMAGE = 8192  # above what the models of routing.yaml count for the largest image they take
-BYTES_PER_TOKEN = 6  # more than real text has: a text left out for its length is surely too long
 _MOST_NAMED = 6
+_UNBOUND = InputBound(0, 0)  # of what is left out before its size matters
 
 
 class Cause(IntEnum):
@@ -52,41 +48,36 @@ class Planned:
 class _Need:
     """What a deployment must take: so much input, so long an answer, within so much money (None: any)."""
 
-    input_bound: int
     output: int
     limit_pico: int | None
+    input_bound: int = 0
+    input_at_least: int = 0
 
 
-def highest_input_tokens(job_run: JobRun) -> int:
-    """A bound on the tokens of the job's input: no tokenizer makes more tokens than the text has UTF-8 bytes."""
-    params = job_run.job.params
-    total = PER_REQUEST + sum(_message_tokens(message) for message in job_run.messages)
-    if params.tools:
-        total += PER_TOOLS + sum(len(tool.model_dump_json().encode()) for tool in params.tools)
-    if params.response_schema is not None:
-        total += PER_TOOLS + len(json.dumps(params.response_schema, ensure_ascii=False).encode())
-    return total
-
-
-def _message_tokens(message: Message) -> int:
-    named = (message.name or "") + (message.tool_call_id or "")
-    images = 0 if isinstance(message.content, str) else sum(isinstance(p, ImagePart) for p in message.content)
-    calls = sum(len(call.model_dump_json().encode()) for call in message.tool_calls)
-    return PER_MESSAGE + len(message.text.encode()) + len(named.encode()) + calls + images * PER_IMAGE
+def usable(
+    job_run: JobRun, *, cards: Mapping[str, RateCard], missing: Mapping[str, str]
+) -> tuple[Deployment, ...]:
+    """The deployments of the job's aliases that have a price and can be called: those whose input is bounded."""
+    deployments = (d for alias in job_run.aliases for d in job_run.routing.aliases[alias])
+    return tuple(d for d in deployments if d.name in cards and d.name not in missing)
 
 
 def plan(
-    job_run: JobRun, *, cards: Mapping[str, RateCard], missing: Mapping[str, str], input_bound: int
+    job_run: JobRun,
+    *,
+    cards: Mapping[str, RateCard],
+    missing: Mapping[str, str],
+    bounds: Mapping[str, InputBound],
 ) -> Planned:
     """The deployments to try, in order: alias after alias, inside each by weight, the same for the same job.
 
-    `missing` names deployments that cannot be used, each with its reason. A job with a static prefix is drawn by
-    that prefix's key, so that the provider's cache of it stays warm. The answer is as long as the first deployment can
-    write it at most; one that cannot write so much is left out.
+    `missing` names deployments that cannot be used, each with its reason; `bounds` are those of all others. A job
+    with a static prefix is drawn by that prefix's key, so that the provider's cache of it stays warm. The answer is
+    as long as the first deployment can write it at most; one that cannot write so much is left out.
     """
     task, seed = job_run.known_task(), _seed(job_run)
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
-    need = _Need(input_bound, job_run.max_output_tokens, limit)
+    need = _Need(job_run.max_output_tokens, limit)
     calls: dict[str, PlannedCall] = {}
     left_out: dict[str, LeftOut] = {}
     for alias in job_run.aliases:
@@ -95,11 +86,13 @@ def plan(
             if name in calls or name in left_out:
                 continue
             asked = need if calls else replace(need, output=min(need.output, deployment.max_output_tokens))
+            bound = bounds.get(name, _UNBOUND)
+            asked = replace(asked, input_bound=bound.highest, input_at_least=bound.lowest)
             reason = _unfit(deployment, card=cards.get(name), missing=missing.get(name), need=asked)
             if reason:
                 left_out[name] = reason
             else:
-                highest = cards[name].highest(input_tokens=input_bound, output_tokens=asked.output)
+                highest = cards[name].highest(input_tokens=bound.highest, output_tokens=asked.output)
                 calls[name] = PlannedCall(deployment, alias, cards[name], highest)
                 need = asked
     found = Plan(tuple(calls.values()), tuple((left.name, left.reason) for left in left_out.values()))
@@ -115,9 +108,8 @@ def _unfit(
     if deployment.max_output_tokens < need.output:
         reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
         return LeftOut(deployment.name, Cause.UNUSABLE, reason)
-    at_least = need.input_bound // BYTES_PER_TOKEN
-    if at_least + need.output > deployment.context_tokens:
-        room = deployment.context_tokens
+    at_least, room = need.input_at_least, deployment.context_tokens
+    if at_least + need.output > room:
         reason = f"context too long: at least {at_least} + {need.output} tokens, it takes {room}"
         return LeftOut(deployment.name, Cause.TOO_LONG, reason)
     highest = card.highest(input_tokens=need.input_bound, output_tokens=need.output)

@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_sdk.contract import ErrorCode, GenerationParams, Message, Tool, uuid7
+from producer_sdk.contract import ErrorCode, Message, uuid7
 from tests.worker.job_runs import CLOUD, card, deployment, job_of, routing_of, run_of
 from worker.routing import rules
+from worker.routing.tokens import InputBound
 from worker.routing_file import TaskRule
 
 CARDS = {"local/s": card(10), "local/l": card(1000), "cloud/c": card(50)}
 POOL = (deployment("s", weight=6), deployment("l", weight=3), deployment("c", provider=CLOUD, weight=1))
 
 
-def planned(job_run, **changes):
-    whole = {"cards": CARDS, "missing": {}, "input_bound": rules.highest_input_tokens(job_run)}
-    return rules.plan(job_run, **{**whole, **changes})
+def planned(job_run, *, input_bound=100, input_at_least=0, **changes):
+    bounds = {name: InputBound(input_bound, input_at_least) for name in CARDS}
+    return rules.plan(job_run, **{"cards": CARDS, "missing": {}, "bounds": bounds, **changes})
 
 
 def names(found: rules.Planned) -> list[str]:
@@ -75,9 +76,28 @@ def test_what_the_chain_has_spent_is_no_longer_there():
 
 
 def test_only_what_is_surely_too_long_is_left_out_for_its_length():
-    fits, too_long = 6 * (8_000 - 100) + 5, 6 * (8_000 - 100) + 6
-    assert names(planned(run_of(), input_bound=fits)) == ["local/s", "local/l"]
-    assert planned(run_of(), input_bound=too_long).error.code == ErrorCode.CONTEXT_TOO_LONG
+    fits, too_long = 8_000 - 100, 8_000 - 100 + 1
+    assert names(planned(run_of(), input_bound=10**6, input_at_least=fits)) == ["local/s", "local/l"]
+    left_out = planned(run_of(), input_bound=10**6, input_at_least=too_long)
+    assert left_out.error.code == ErrorCode.CONTEXT_TOO_LONG
+    assert left_out.plan.left_out[0] == (
+        "local/s",
+        "context too long: at least 7901 + 100 tokens, it takes 8000",
+    )
+
+
+def test_each_deployment_is_reserved_for_by_its_own_bound():
+    bounds = {"local/s": InputBound(200, 0), "local/l": InputBound(900, 0)}
+    found = planned(run_of(), bounds=bounds)
+    assert [call.highest_pico for call in found.plan.calls] == [300 * 10, 1000 * 1000]
+    found = planned(run_of(), bounds={"local/s": InputBound(200, 0), "local/l": InputBound(9_000, 8_500)})
+    assert names(found) == ["local/s"]
+
+
+def test_only_what_can_be_called_has_its_input_bounded():
+    usable = rules.usable(run_of(), cards={"local/s": card()}, missing={})
+    assert [d.name for d in usable] == ["local/s"]
+    assert rules.usable(run_of(), cards=CARDS, missing={"local/s": "no key", "local/l": "no key"}) == ()
 
 
 @pytest.mark.parametrize(
@@ -85,8 +105,8 @@ def test_only_what_is_surely_too_long_is_left_out_for_its_length():
     [
         ({"missing": {"local/s": "no key", "local/l": "no key"}}, None, ErrorCode.PROVIDER_UNAVAILABLE, 503),
         ({"cards": {}}, None, ErrorCode.PROVIDER_UNAVAILABLE, 503),
-        ({"input_bound": 10**6}, None, ErrorCode.CONTEXT_TOO_LONG, 413),
-        ({"input_bound": 10**6, "missing": {"local/s": "no key"}}, None, ErrorCode.CONTEXT_TOO_LONG, 413),
+        ({"input_at_least": 10**6}, None, ErrorCode.CONTEXT_TOO_LONG, 413),
+        ({"input_at_least": 10**6, "missing": {"local/s": "no key"}}, None, ErrorCode.CONTEXT_TOO_LONG, 413),
         ({}, "0.000000000001", ErrorCode.COST_LIMIT, 402),
         ({"missing": {"local/s": "no key"}}, "0.000000000001", ErrorCode.COST_LIMIT, 402),
     ],
@@ -150,35 +170,6 @@ def test_an_order_is_a_permutation_whatever_the_seed_and_weights(seed, weights):
     found = rules.ordered(pool, seed=seed)
     assert sorted(found, key=lambda d: d.model) == sorted(pool, key=lambda d: d.model)
     assert [d.weight == 0 for d in found] == sorted(d.weight == 0 for d in found)
-
-
-texts = st.text(max_size=40)
-
-
-@given(contents=st.lists(texts.filter(bool), min_size=1, max_size=4), description=texts)
-def test_no_text_can_have_more_tokens_than_the_bound(contents, description):
-    messages = [Message(role="user", content=content) for content in contents]
-    tool = Tool(name="look_up", description=description, parameters={"type": "object"})
-    bare = run_of(job_of(messages=messages))
-    armed = run_of(job_of(messages=messages, params=GenerationParams(tools=[tool])))
-    size = sum(len(content.encode()) for content in contents)
-    assert rules.highest_input_tokens(bare) == size + 16 * len(contents) + 64
-    assert rules.highest_input_tokens(armed) >= rules.highest_input_tokens(bare) + len(description.encode())
-
-
-def test_images_schemas_and_tool_calls_count():
-    image = {"type": "image", "url": "https://example.com/a.png"}
-    plain = rules.highest_input_tokens(run_of(job_of("x")))
-    with_image = run_of(
-        job_of(messages=[Message(role="user", content=[{"type": "text", "text": "x"}, image])])
-    )
-    assert rules.highest_input_tokens(with_image) == plain + 8192
-    with_schema = run_of(job_of("x", params=GenerationParams(response_schema={"type": "object"})))
-    assert rules.highest_input_tokens(with_schema) > plain
-    call = {"id": "c1", "name": "look_up", "arguments": {"q": "ü" * 10}}
-    said = Message(role="assistant", tool_calls=[call])
-    with_call = run_of(job_of(messages=[Message(role="user", content="x"), said]))
-    assert rules.highest_input_tokens(with_call) > plain + 16 + 20
 
 
 def test_the_plan_depends_on_nothing_but_its_arguments():

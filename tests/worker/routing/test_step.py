@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer_sdk.contract import ErrorCode
-from tests.worker.job_runs import Rest, card, run_of
+from tests.worker.job_runs import Rest, card, deployment, job_of, routing_of, run_of
 from worker.errors import JobStopped
 from worker.routing.step import PlanRoute
 
@@ -15,6 +15,14 @@ async def test_a_job_goes_on_with_its_plan():
     await PlanRoute(cards={"local/s": card(), "local/l": card()}, missing={}).run(job_run, rest)
     assert rest.saw == [job_run]
     assert [call.deployment.name for call in job_run.plan.calls] == ["local/s", "local/l"]
+
+
+async def test_a_job_is_reserved_for_by_the_models_own_vocabulary_where_it_is_there():
+    routing = routing_of(aliases={"small": (deployment("qwen3-8b"), deployment("s", weight=0)), "large": ()})
+    cards = {"local/qwen3-8b": card(1), "local/s": card(1)}
+    job_run = run_of(job_of("x" * 500), routing=routing)
+    await PlanRoute(cards=cards, missing={}, counts={"qwen3": lambda _text: 30}).run(job_run, Rest())
+    assert [call.highest_pico for call in job_run.plan.calls] == [30 + 3 + 7 + 100, 500 + 16 + 64 + 100]
 
 
 async def test_a_job_without_a_deployment_ends_and_keeps_the_reasons():
