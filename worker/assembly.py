@@ -122,7 +122,9 @@ async def assemble(
         [
             HoldBudget(store=store, rebuild=books.rebuild, mirrored=ledger.mirrored),
             JournalAttempt(ledger),
-            CallProvider(client=http, keys=keys, local_url=settings.local_url, crossing=crossing),
+            CallProvider(
+                client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing
+            ),
         ]
     )
     pipeline = job_pipeline(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -23,12 +24,21 @@ NO_BUDGET = Budget()
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens, as routing.yaml states it."""
+    """USD per million tokens, as routing.yaml states it. None: not stated.
+
+    `above` has what a whole request costs once its input has more tokens than the key; `service_tiers` the prices of
+    other tiers than the default one, `batch` for the provider's batch API. `free`: 0 on purpose.
+    """
 
     input: Decimal
     output: Decimal
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    reasoning: Decimal | None = None
+    above: Mapping[int, Price] = field(default_factory=dict)
+    service_tiers: Mapping[str, Price] = field(default_factory=dict)
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,10 @@ class Provider:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody."""
+    """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody.
+
+    `service_tier` is what its calls ask for; `answers_as` are other names that it answers by.
+    """
 
     name: str
     provider: Provider
@@ -57,6 +70,8 @@ class Deployment:
     max_output_tokens: int
     weight: int = 1
     price: Price | None = None
+    service_tier: str | None = None
+    answers_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

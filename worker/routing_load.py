@@ -25,7 +25,6 @@ from worker.routing_file import (
     Budget,
     Deployment,
     Dialect,
-    Price,
     Provider,
     RoutingFile,
     TaskRule,
@@ -33,13 +32,27 @@ from worker.routing_file import (
     Tenant,
     Tier,
 )
+from worker.routing_prices import price_of
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
 SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
 BUDGET_KEYS = ("daily_budget_usd", "monthly_budget_usd")
 PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", *BUDGET_KEYS)
-DEPLOYMENT_KEYS = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price")
-PRICE_KEYS = ("input", "output", "cache_read", "cache_write")
+DEPLOYMENT_KEYS = (
+    "provider",
+    "model",
+    "context_tokens",
+    "max_output_tokens",
+    "weight",
+    "price",
+    "service_tier",
+    "answers_as",
+)
+# What a call may ask for. Anthropic calls its default tier `standard`, and takes no other tier by name.
+SERVICE_TIERS: dict[Dialect, tuple[str, ...]] = {
+    "openai": ("default", "flex", "priority", "fast"),
+    "anthropic": ("standard_only",),
+}
 TASK_KEYS = (
     "default",
     "fallback",
@@ -235,18 +248,16 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
         context_tokens=context_tokens,
         max_output_tokens=max_output_tokens,
         weight=1 if weight is None else weight,
-        price=_price(fields.entries["price"]) if "price" in fields.entries else None,
+        price=price_of(fields.entries["price"]) if "price" in fields.entries else None,
+        service_tier=_choice(fields, "service_tier", SERVICE_TIERS[provider.dialect]) if provider else None,
+        answers_as=_texts(fields.entries.get("answers_as")),
     )
 
 
-def _price(place: Place) -> Price:
-    fields = place.fields(PRICE_KEYS, required=("input", "output"))
-    return Price(
-        input=fields.amount("input") or Decimal(0),
-        output=fields.amount("output") or Decimal(0),
-        cache_read=fields.amount("cache_read"),
-        cache_write=fields.amount("cache_write"),
-    )
+def _texts(place: Place | None) -> tuple[str, ...]:
+    if place is None:
+        return ()
+    return (place.text(),) if place.is_scalar() else tuple(item.text() for item in place.items())
 
 
 def _check_same_everywhere(places: dict[str, Place], aliases: dict[str, tuple[Deployment, ...]]) -> None:
