@@ -10,6 +10,7 @@ from benchmarks import (
     jobs_per_second,
     open_calls,
     quiet_tenant,
+    rate_card,
     submit_rate,
     take_cost,
     token_bounds,
@@ -19,5 +20,5 @@ from benchmarks import (
 LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, token_bounds):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, token_bounds, rate_card):
     print(benchmark.run(), flush=True)

@@ -43,6 +43,7 @@ from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import open_client
 from worker.providers.step import CallProvider
+from worker.rate_card import RateCard
 from worker.retries.step import CapRetries
 from worker.retries.store import RetryBudget
 from worker.routing import vocabularies
@@ -115,11 +116,14 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
     return reasons
 
 
-async def plan_route(settings: WorkerSettings, routing: RoutingFile) -> PlanRoute:
-    """The step that plans, with its prices and vocabularies. Raises ConfigError."""
+async def plan_route(
+    settings: WorkerSettings, routing: RoutingFile
+) -> tuple[PlanRoute, Mapping[str, RateCard]]:
+    """The step that plans, and the prices that it plans with. Raises ConfigError."""
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     missing = unusable(routing, settings, unpriced)
-    return PlanRoute(cards=cards, missing=missing, counts=await load_counts(routing, missing))
+    counts = await load_counts(routing, missing)
+    return PlanRoute(cards=cards, missing=missing, counts=counts), cards
 
 
 def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
@@ -153,7 +157,7 @@ async def assemble(
     crossing = crossing or Straight()
     routing = load(settings.routing_path)
     connection = open_redis(settings)
-    namespace = settings.fleet.namespace
+    namespace, ttl_s = settings.fleet.namespace, settings.fleet.result_ttl_s
     lanes = Lanes(connection, namespace=namespace, shards=settings.fleet.lane_shards, crossing=crossing)
     ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s, crossing=crossing)
     ledger.start()
@@ -161,6 +165,7 @@ async def assemble(
     books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    plan, cards = await plan_route(settings, routing)
     http = open_client(settings, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
@@ -173,11 +178,12 @@ async def assemble(
                 warn=signals.soft_limit,
             ),
             JournalAttempt(ledger),
-            CallProvider(client=http, keys=keys, local_url=settings.local_url, crossing=crossing),
+            CallProvider(
+                client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing
+            ),
         ]
     )
     policy, screen = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings))
-    plan = await plan_route(settings, routing)
     highest = pricing_pipeline([policy, screen, plan])
     batches = HoldBatches(
         store=store, rows=ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
@@ -196,6 +202,5 @@ async def assemble(
         ]
     )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)
-    lease_s, result_ttl_s = settings.lease_s, settings.fleet.result_ttl_s
-    orphans = Orphans(ledger=ledger, lanes=lanes, store=store, lease_s=lease_s, result_ttl_s=result_ttl_s)
+    orphans = Orphans(ledger=ledger, lanes=lanes, store=store, lease_s=settings.lease_s, result_ttl_s=ttl_s)
     return Assembly(settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http, signals)

@@ -62,6 +62,8 @@ class Answer:
     data: JsonValue = None
     cache: CacheTier = "none"
     saved_pico: int = 0
+    rate_card_id: str | None = None  # of the model that answered
+    price_flag: str | None = None  # why the cost is only a bound: nobody knows what answered
     standing: JobResult | None = None  # the job's final row, once it is committed
 
 

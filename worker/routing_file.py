@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -25,12 +26,21 @@ NO_BUDGET = Budget()
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens, as routing.yaml states it."""
+    """USD per million tokens, as routing.yaml states it. None: not stated.
+
+    `above` has what a whole request costs once its input has more tokens than the key; `service_tiers` the prices of
+    other tiers than the default one, `batch` for the provider's batch API. `free`: 0 on purpose.
+    """
 
     input: Decimal
     output: Decimal
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    reasoning: Decimal | None = None
+    above: Mapping[int, Price] = field(default_factory=dict)
+    service_tiers: Mapping[str, Price] = field(default_factory=dict)
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,8 @@ class Provider:
 class Deployment:
     """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody.
 
-    `tokenizer` None: by the model's name.
+    `tokenizer` None: by the model's name. `service_tier` is what its calls ask for; `answers_as` are other names by
+    which it answers.
     """
 
     name: str
@@ -63,6 +74,8 @@ class Deployment:
     weight: int = 1
     price: Price | None = None
     tokenizer: Tokenizer | None = None
+    service_tier: str | None = None
+    answers_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,12 @@ from pydantic import TypeAdapter, ValidationError
 from producer_sdk.contract.control import CONTROL_PREFIX
 from producer_sdk.contract.job import TaskName, TenantName
 from worker.errors import ConfigError
+from worker.routing_budgets import BUDGET_KEYS, budget_of, soft_limit_of
 from worker.routing_file import (
     NO_BUDGET,
     Action,
-    Budget,
     Deployment,
     Dialect,
-    Price,
     Provider,
     RoutingFile,
     TaskRule,
@@ -35,13 +34,27 @@ from worker.routing_file import (
     Tier,
     Tokenizer,
 )
+from worker.routing_prices import price_of
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
 SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
-BUDGET_KEYS = ("daily_budget_usd", "monthly_budget_usd", "soft_limit")
 PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", *BUDGET_KEYS)
-DEPLOYMENT_KEYS = ("provider", "model", "context_tokens", "max_output_tokens", "weight", "price", "tokenizer")
-PRICE_KEYS = ("input", "output", "cache_read", "cache_write")
+DEPLOYMENT_KEYS = (
+    "provider",
+    "model",
+    "context_tokens",
+    "max_output_tokens",
+    "weight",
+    "price",
+    "tokenizer",
+    "service_tier",
+    "answers_as",
+)
+# What a call may ask for. Anthropic calls its default tier `standard`, and takes no other tier by name.
+SERVICE_TIERS: dict[Dialect, tuple[str, ...]] = {
+    "openai": ("default", "flex", "priority", "fast"),
+    "anthropic": ("standard_only",),
+}
 TASK_KEYS = (
     "default",
     "fallback",
@@ -158,7 +171,7 @@ def _whole_file(root: Place) -> RoutingFile:
         tiers=tiers,
         tenants=tenants,
         default_tier=default_tier.name_of(tiers, "tier") if default_tier else None,
-        fleet=_budget(fields.entries["fleet"].fields(BUDGET_KEYS))
+        fleet=budget_of(fields.entries["fleet"].fields(BUDGET_KEYS))
         if "fleet" in fields.entries
         else NO_BUDGET,
     )
@@ -190,22 +203,8 @@ def _provider(name: str, place: Place) -> Provider:
         base_url=(base_url or "").rstrip("/"),
         key_env=key_env,
         base_url_env=base_url_env,
-        budget=_budget(fields),
+        budget=budget_of(fields),
     )
-
-
-def _budget(fields: Fields) -> Budget:
-    soft_limit = _soft_limit(fields) or ()
-    return Budget(fields.amount("daily_budget_usd"), fields.amount("monthly_budget_usd"), soft_limit)
-
-
-def _soft_limit(fields: Fields) -> tuple[int, ...] | None:
-    """Percentages of a limit, the highest last; one may stand alone."""
-    place = fields.entries.get("soft_limit")
-    if place is None:
-        return None
-    items = [place] if place.is_scalar() else place.items()
-    return tuple(sorted({item.whole(low=1, high=100) for item in items}))
 
 
 def _choice(fields: Fields, name: str, choices: Collection[str]) -> Any:
@@ -248,19 +247,17 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
         context_tokens=context_tokens,
         max_output_tokens=max_output_tokens,
         weight=1 if weight is None else weight,
-        price=_price(fields.entries["price"]) if "price" in fields.entries else None,
+        price=price_of(fields.entries["price"]) if "price" in fields.entries else None,
         tokenizer=_choice(fields, "tokenizer", get_args(Tokenizer)),
+        service_tier=_choice(fields, "service_tier", SERVICE_TIERS[provider.dialect]) if provider else None,
+        answers_as=_texts(fields.entries.get("answers_as")),
     )
 
 
-def _price(place: Place) -> Price:
-    fields = place.fields(PRICE_KEYS, required=("input", "output"))
-    return Price(
-        input=fields.amount("input") or Decimal(0),
-        output=fields.amount("output") or Decimal(0),
-        cache_read=fields.amount("cache_read"),
-        cache_write=fields.amount("cache_write"),
-    )
+def _texts(place: Place | None) -> tuple[str, ...]:
+    if place is None:
+        return ()
+    return (place.text(),) if place.is_scalar() else tuple(item.text() for item in place.items())
 
 
 def _check_same_everywhere(places: dict[str, Place], aliases: dict[str, tuple[Deployment, ...]]) -> None:
@@ -306,7 +303,7 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collec
         "daily_budget_usd": fields.amount("daily_budget_usd"),
         "monthly_budget_usd": fields.amount("monthly_budget_usd"),
         "run_budget_usd": fields.amount("run_budget_usd"),
-        "soft_limit": _soft_limit(fields),
+        "soft_limit": soft_limit_of(fields),
         "weight": fields.number("weight", low=Decimal("0.01"), high=1_000),
         **_share(fields),
         "burst_s": fields.number("burst_s", low=Decimal("0.1"), high=3_600),
@@ -322,7 +319,7 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collec
         said["replace"] = _replacements(fields.entries["replace"], aliases)
     if "features" in fields.entries:
         places = fields.entries["features"].entries()
-        said["features"] = tier.features | {n: _budget(p.fields(BUDGET_KEYS)) for n, p in places.items()}
+        said["features"] = tier.features | {n: budget_of(p.fields(BUDGET_KEYS)) for n, p in places.items()}
     if "tasks" in fields.entries:
         said["tasks"] = tier.tasks | _shares(fields.entries["tasks"], tasks)
     limited = replace(tier, **{name: value for name, value in said.items() if value is not None})

@@ -149,6 +149,11 @@ class Place:
         """Whether one value stands here, not a mapping or list."""
         return isinstance(self.node, yaml.ScalarNode)
 
+    def names(self) -> list[str]:
+        """The keys of a mapping, whatever they are; none of anything else."""
+        node = self.node
+        return [str(key.value) for key, _value in node.value] if isinstance(node, yaml.MappingNode) else []
+
     def is_list(self) -> bool:
         """Whether a list stands here."""
         return isinstance(self.node, yaml.SequenceNode)

@@ -26,7 +26,7 @@ def deployment(
 
 def card(price: int = 10) -> RateCard:
     """Every token at one price, in pico-dollars."""
-    return RateCard("any", "test", input=price, output=price, cache_read=price, cache_write=price)
+    return RateCard.flat("any", "test", input=price, output=price, cache_read=price, cache_write=price)
 
 
 def routing_of(**changes: Any) -> RoutingFile:

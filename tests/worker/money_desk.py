@@ -24,7 +24,7 @@ from worker.rate_card import RateCard
 from worker.routing_file import Deployment, Provider, RoutingFile, TaskRule, Tenant, Tier
 
 LIMIT = 100
-CARD = RateCard("small", "routing.yaml", input=1, output=1, cache_read=1, cache_write=1)
+CARD = RateCard.flat("small", "routing.yaml", input=1, output=1, cache_read=1, cache_write=1)
 DEPLOYMENT = Deployment("twin/small", Provider("twin", "openai", "http://twin"), "small", 8000, 1000)
 
 

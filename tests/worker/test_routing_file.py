@@ -16,16 +16,17 @@ from tests.worker.job_runs import REPO
 from tests.worker.wrong_routing_files import GOOD, WRONG
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.errors import ConfigError
+from worker.routing_file import Price
 from worker.routing_load import (
     DEPLOYMENT_KEYS,
     LIMIT_KEYS,
-    PRICE_KEYS,
     PROVIDER_KEYS,
     SECTIONS,
     TASK_KEYS,
     check,
     load,
 )
+from worker.routing_prices import PRICE_KEYS
 
 SHIPPED = REPO / "routing.yaml"
 
@@ -204,6 +205,26 @@ def test_json_and_yaml_of_one_content_mean_the_same(tmp_path: Path):
     as_json = written(tmp_path, json.dumps(yaml.safe_load(GOOD)), "routing.json")
     one, other = load(as_json), load(written(tmp_path, GOOD))
     assert (one.tasks, one.tenants, one.aliases) == (other.tasks, other.tenants, other.aliases)
+
+
+def test_a_price_is_read_with_its_tiers_and_sizes(tmp_path: Path):
+    price = """{input: 1, output: 2, cache_write_1h: 3, reasoning: 4, above: {200000: {input: 5, output: 6}},
+        service_tiers: {flex: {input: 7, output: 8, above: {9: {input: 10, output: 11}}}}},
+        service_tier: flex, answers_as: [small-of-them, Other]"""
+    routing = load(written(tmp_path, GOOD.replace("{input: 1, output: 2}", price)))
+    tiny = routing.deployments()["local/tiny"]
+    assert (tiny.service_tier, tiny.answers_as) == ("flex", ("small-of-them", "Other"))
+    found = tiny.price
+    assert (found.cache_write_1h, found.reasoning, found.cache_read, found.free) == (3, 4, None, False)
+    assert found.above == {200_000: Price(Decimal(5), Decimal(6))}
+    assert found.service_tiers["flex"].output == 8
+    assert found.service_tiers["flex"].above[9].input == 10
+
+
+def test_free_on_purpose_is_said_in_a_word(tmp_path: Path):
+    routing = load(written(tmp_path, GOOD.replace("{input: 1, output: 2}", "{free: true}")))
+    price = routing.deployments()["local/tiny"].price
+    assert (price.free, price.input, price.output, price.cache_read) == (True, 0, 0, 0)
 
 
 def test_the_reference_names_every_key():

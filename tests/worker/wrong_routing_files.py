@@ -166,6 +166,58 @@ WRONG: list[tuple[str, str]] = [
         "for example 0.001",
     ),
     (
+        replaced("price: {input: 1, output: 2}", "price: {input: 0, output: 0}"),
+        "routing.yaml:7:107: aliases.small[1].price.input: a price of 0 is not taken: if nothing is ever "
+        "charged write 'price: {free: true}', else the smallest price, 0.000001",
+    ),
+    (
+        replaced("price: {input: 1, output: 2}", "price: {input: 1, output: 2, cache_read: 0.0}"),
+        "routing.yaml:7:133: aliases.small[1].price.cache_read: a price of 0 is not taken: if nothing is ever "
+        "charged write 'price: {free: true}', else the smallest price, 0.000001",
+    ),
+    (
+        replaced("price: {input: 1, output: 2}", "price: {free: true, input: 1}"),
+        "routing.yaml:7:99: aliases.small[1].price: write either 'free: true' alone, or amounts without 'free'",
+    ),
+    (
+        replaced("price: {input: 1, output: 2}", "price: {free: false}"),
+        "routing.yaml:7:99: aliases.small[1].price: write either 'free: true' alone, or amounts without 'free'",
+    ),
+    (
+        replaced("output: 2}", "output: 2, above: {200k: {input: 1, output: 2}}}"),
+        "routing.yaml:7:135: aliases.small[1].price.above.200k: '200k' is no number of input tokens: write one like "
+        "200000",
+    ),
+    (
+        replaced("output: 2}", "output: 2, above: {200000: {input: 1}}}"),
+        "routing.yaml:7:137: aliases.small[1].price.above.200000: 'output' is missing: add it",
+    ),
+    (
+        replaced("output: 2}", "output: 2, service_tiers: {default: {input: 1, output: 2}}}"),
+        "routing.yaml:7:146: aliases.small[1].price.service_tiers.default: 'default' is no tier to price here: write "
+        "its name as the provider answers it, for example flex, or batch; the default tier's amounts stand in 'price' "
+        "itself",
+    ),
+    (
+        replaced("output: 2}", "output: 2, service_tiers: {flex: {input: 1, output: 2, free: true}}}"),
+        "routing.yaml:7:165: aliases.small[1].price.service_tiers.flex.free: unknown key: use one of above, "
+        "cache_read, cache_write, cache_write_1h, input, output, reasoning",
+    ),
+    (
+        replaced("weight: 0", "service_tier: batch"),
+        "routing.yaml:7:95: aliases.small[1].service_tier: found 'batch', write default or flex or priority or fast",
+    ),
+    (
+        replaced("dialect: openai, base_url_env", "dialect: anthropic, base_url_env").replace(
+            "weight: 0", "service_tier: priority"
+        ),
+        "routing.yaml:7:95: aliases.small[1].service_tier: found 'priority', write standard_only",
+    ),
+    (
+        replaced("weight: 0", "answers_as: {a: b}"),
+        "routing.yaml:7:93: aliases.small[1].answers_as: found a mapping, write a list",
+    ),
+    (
         replaced("weight: 0", "weight: -1"),
         "routing.yaml:7:89: aliases.small[1].weight: found '-1', write a whole number from 0 to 1000000",
     ),

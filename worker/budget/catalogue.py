@@ -17,7 +17,7 @@ from typing import Any
 
 from producer_sdk.contract import ceil_pico
 from worker.errors import ConfigError
-from worker.rate_card import RateCard
+from worker.rate_card import DEFAULT_TIER, Band, RateCard, Rates
 from worker.routing_file import Deployment, Price
 
 FLATTEN_TIMEOUT_S = 60
@@ -31,12 +31,11 @@ def rate_cards(
 ) -> tuple[dict[str, RateCard], dict[str, str]]:
     """The rate card of each deployment by name, and for the others why they have none.
 
-    A price of routing.yaml comes first. Where prices change with the hour or with the size of the input, the card
-    takes the dearest that the deployment can reach, and its source says so. `cache_dir` keeps what genai-prices
-    answered, for a day. Raises ConfigError when genai-prices cannot be read.
+    A price of routing.yaml comes first, and is then the whole card: what it does not state is not known. `cache_dir`
+    keeps what genai-prices answered, for a day. Raises ConfigError when genai-prices cannot be read.
     """
     asked = [
-        [name, d.provider.name, d.provider.base_url, d.model, d.context_tokens]
+        [name, d.provider.name, d.provider.base_url, d.model]
         for name, d in sorted(deployments.items())
         if d.price is None
     ]
@@ -45,46 +44,90 @@ def rate_cards(
     missing: dict[str, str] = {}
     for name, deployment in deployments.items():
         if deployment.price:
-            cards[name] = _card(deployment, deployment.price, "routing.yaml")
+            cards[name] = _stated_card(deployment, deployment.price)
         elif "missing" in known[name]:
             missing[name] = str(known[name]["missing"])
+            continue
         else:
-            long_write = Decimal(known[name]["cache_write_1h"] or 0)
-            cards[name] = _card(deployment, _price(known[name]), _source(known[name]), long_write=long_write)
+            cards[name] = known_card(deployment, known[name])
+        if cards[name].asks not in cards[name].tiers:
+            missing[name] = f"no price for the service tier {cards.pop(name).asks}"
     return cards, missing
 
 
-def _card(deployment: Deployment, price: Price, source: str, *, long_write: Decimal = Decimal(0)) -> RateCard:
-    """What is not priced apart costs what plain input costs, and an Anthropic cache write its premium."""
+def _stated_card(deployment: Deployment, price: Price) -> RateCard:
+    """The card that routing.yaml states."""
+    tiers = {
+        tier: (Band(0, 0, tuple((above, _rates(deployment, _stated(one))) for above, one in _sizes(stated))),)
+        for tier, stated in {DEFAULT_TIER: price, **price.service_tiers}.items()
+    }
+    source = "routing.yaml, free: true" if price.free else "routing.yaml"
+    return RateCard(deployment.model, source, tiers, asks=_asks(deployment))
+
+
+def _sizes(price: Price) -> list[tuple[int, Price]]:
+    return [(0, price), *sorted(price.above.items())]
+
+
+def _stated(price: Price) -> dict[str, Decimal | None]:
+    return {
+        "input": price.input,
+        "output": price.output,
+        "cache_read": price.cache_read,
+        "cache_write": price.cache_write,
+        "cache_write_1h": price.cache_write_1h,
+        "output_reasoning": price.reasoning,
+    }
+
+
+def known_card(deployment: Deployment, known: Mapping[str, Any]) -> RateCard:
+    """The card that genai-prices knows."""
+    tiers = {
+        tier: tuple(
+            Band(
+                since_day, second, tuple((above, _rates(deployment, _read(rates))) for above, rates in steps)
+            )
+            for since_day, second, steps in bands
+        )
+        for tier, bands in known["tiers"].items()
+    }
+    source = f"genai-prices {version('genai-prices')}"
+    others = frozenset(known["other_models"])
+    return RateCard(deployment.model, source, tiers, asks=_asks(deployment), other_models=others)
+
+
+def _read(rates: Mapping[str, str | None]) -> dict[str, Decimal | None]:
+    return {name: None if amount is None else Decimal(amount) for name, amount in rates.items()}
+
+
+def _asks(deployment: Deployment) -> str:
+    """The tier that its calls are charged at, as far as it is known beforehand. Anthropic's `standard_only` is its
+    default tier alone."""
+    asked = deployment.service_tier
+    return DEFAULT_TIER if asked in (None, "standard_only") else asked
+
+
+def _rates(deployment: Deployment, usd: Mapping[str, Decimal | None]) -> Rates:
+    """What is not priced apart costs what plain input or output costs, and an Anthropic cache write its premium."""
     premium = ANTHROPIC_CACHE_WRITE if deployment.provider.dialect == "anthropic" else Decimal(1)
-    cache_read = price.input if price.cache_read is None else price.cache_read
-    cache_write = price.input * premium if price.cache_write is None else price.cache_write
-    return RateCard(
-        model=deployment.model,
-        source=source,
-        input=_pico_per_token(price.input),
-        output=_pico_per_token(price.output),
-        cache_read=_pico_per_token(cache_read),
-        cache_write=_pico_per_token(cache_write),
-        cache_write_long=_pico_per_token(long_write),
+    plain, reasoning = usd["input"] or Decimal(0), usd["output_reasoning"]
+    derived = {"cache_read": plain, "cache_write": plain * premium}
+    given = {name: derived[name] if usd[name] is None else usd[name] for name in derived}
+    return Rates(
+        input=_pico_per_token(plain),
+        output=_pico_per_token(usd["output"] or Decimal(0)),
+        cache_read=_pico_per_token(given["cache_read"] or Decimal(0)),
+        cache_write=_pico_per_token(given["cache_write"] or Decimal(0)),
+        cache_write_long=_pico_per_token(usd["cache_write_1h"] or Decimal(0)),
+        reasoning=None if reasoning is None else _pico_per_token(reasoning),
+        derived=tuple(name for name in derived if usd[name] is None)
+        + (("reasoning",) if reasoning is None else ()),
     )
 
 
 def _pico_per_token(usd_per_million: Decimal) -> int:
+    """Whole pico-dollars per token; a price with a finer fraction is rounded up, so that nothing is charged too low."""
     return ceil_pico(usd_per_million / 1_000_000)
-
-
-def _price(known: Mapping[str, Any]) -> Price:
-    amounts = {
-        field: None if known[field] is None else Decimal(known[field])
-        for field in ("input", "output", "cache_read", "cache_write")
-    }
-    return Price(**amounts)  # type: ignore[arg-type]  # input and output are never null
-
-
-def _source(known: Mapping[str, Any]) -> str:
-    dearest = ", the dearest of its hours and sizes" if known["dearest"] else ""
-    return f"genai-prices {version('genai-prices')}{dearest}"
 
 
 def _flattened(asked: list[list[Any]], cache_dir: Path | None) -> dict[str, dict[str, Any]]:

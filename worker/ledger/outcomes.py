@@ -62,19 +62,20 @@ def answer_of(result: JobResult) -> Answer:
 
 
 def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
-    """An answer whose tokens nobody told is `uncertain`: it costs the worst case, which is a bound and no guess."""
+    """An answer whose tokens or price nobody knows is `uncertain`: it costs the worst case, a bound and no guess."""
     worst = attempt.call.highest_pico
-    is_counted = answer.usage != Usage()
-    cost = answer.cost_pico if is_counted else worst
+    why = "usage_unknown" if answer.usage == Usage() else answer.price_flag
+    cost = worst if why else answer.cost_pico
     return Settlement(
-        state="settled" if is_counted else "uncertain",
+        state="uncertain" if why else "settled",
         cost_pico=cost,
         usage=answer.usage,
         model=answer.model,
         latency_ms=answer.latency_ms,
-        error_code=None if is_counted else "usage_unknown",
+        error_code=why,
         saved_pico=answer.saved_pico,
         over_reserved=cost > worst,
+        rate_card_id=answer.rate_card_id,
     )
 
 

@@ -28,6 +28,7 @@ class Settlement:
     error_code: str | None = None
     saved_pico: int = 0
     over_reserved: bool = False
+    rate_card_id: str | None = None  # None: that of the model asked for
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def event_values(row: AttemptRow, settlement: Settlement) -> dict[str, Any]:
         "job_id": row.job_id,
         **origin,
         "model_id": _plain(settlement.model) or origin.get("model_id"),
+        "rate_card_id": settlement.rate_card_id or origin.get("rate_card_id"),
         "input_tokens": _tokens(usage.input_tokens),
         "output_tokens": _tokens(usage.output_tokens),
         "cache_read_tokens": _tokens(usage.cache_read_tokens),

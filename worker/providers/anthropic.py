@@ -41,7 +41,7 @@ def _body(attempt: Attempt) -> dict[str, Any]:
     job_run = attempt.job_run
     params = job_run.job.params
     model = attempt.call.deployment.model
-    markers = _markers(job_run.messages, long_lived=attempt.call.card.cache_write_long > 0)
+    markers = _markers(job_run.messages, long_lived=attempt.call.card.has_long_writes)
     system, turns = _split(job_run.messages, markers)
     body: dict[str, Any] = {
         "model": model,
@@ -49,6 +49,8 @@ def _body(attempt: Attempt) -> dict[str, Any]:
         "messages": turns,
         "stream": True,
     }
+    if attempt.call.deployment.service_tier:
+        body["service_tier"] = attempt.call.deployment.service_tier
     if system:
         body["system"] = system
     if params.temperature is not None and not _NO_SAMPLING.match(model):

@@ -96,7 +96,10 @@ class AnthropicReader:
             )
         if self._stop is None:
             raise broken("the stream ended without a stop reason", code="no_finish_reason", usage=usage)
-        return Reply(self._collected.text, self._collected.tool_calls(), self._model, usage, long_writes)
+        stated = self._usage.get("service_tier")
+        tier = stated if isinstance(stated, str) and stated else None
+        calls = self._collected.tool_calls()
+        return Reply(self._collected.text, calls, self._model, usage, long_writes, tier)
 
 
 def anthropic_usage(stated: dict[str, Any]) -> tuple[Usage | None, int]:

@@ -54,6 +54,8 @@ def _body(attempt: Attempt, host: str) -> dict[str, Any]:
         "stream_options": {"include_usage": True},
         "max_completion_tokens" if newer_name else "max_tokens": job_run.max_output_tokens,
     }
+    if attempt.call.deployment.service_tier:
+        body["service_tier"] = attempt.call.deployment.service_tier
     body |= _sampling(params)
     body |= _tools(params)
     if params.response_schema is not None:

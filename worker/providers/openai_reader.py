@@ -22,6 +22,7 @@ class OpenAIReader:
         self.usage: Usage | None = None
         self._collected = Collected()
         self._model = ""
+        self._tier: str | None = None
         self._finish: str | None = None
         self._refusal = False
 
@@ -48,6 +49,9 @@ class OpenAIReader:
         model = chunk.get("model")
         if isinstance(model, str) and model:
             self._model = model
+        tier = chunk.get("service_tier")
+        if isinstance(tier, str) and tier:
+            self._tier = tier
         for choice in objects(chunk.get("choices")):
             self._choice(choice)
         stated = inner(chunk, "usage") or inner(inner(chunk, "x_groq"), "usage")
@@ -90,7 +94,8 @@ class OpenAIReader:
             )
         if self._finish in _BROKEN_REASONS:
             raise broken("the provider gave the answer up", code=str(self._finish), usage=self.usage)
-        return Reply(self._collected.text, self._collected.tool_calls(), self._model, self.usage)
+        calls = self._collected.tool_calls()
+        return Reply(self._collected.text, calls, self._model, self.usage, service_tier=self._tier)
 
 
 def openai_usage(stated: dict[str, Any], timings: dict[str, Any]) -> Usage | None:

@@ -25,13 +25,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A complete answer. `usage` None: the provider did not say, or said what cannot be."""
+    """A complete answer. `usage` None: the provider did not say, or said what cannot be. `model` may be empty, and
+    `service_tier` None: the provider did not say."""
 
     text: str = field(repr=False)
     tool_calls: tuple[ToolCall, ...] = field(repr=False)
     model: str
     usage: Usage | None
     long_write_tokens: int = 0
+    service_tier: str | None = None
 
 
 class Adapter(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -15,10 +16,12 @@ from worker.errors import Billed, ProviderError
 from worker.job_run import Answer, Attempt, ProceedAttempt
 from worker.providers import failures
 from worker.providers.anthropic import Anthropic
+from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
 from worker.providers.errors import broken, not_a_stream, refused
 from worker.providers.openai import OpenAI
 from worker.providers.reply import Adapter, Reader, Reply, Request
 from worker.providers.sse import EventStream, StreamTooLarge
+from worker.rate_card import RateCard
 from worker.routing_file import Dialect, Provider
 
 LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
@@ -26,6 +29,11 @@ ATTEMPT_HEADER = "x-fairlane-attempt"
 EVENT_STREAM = "text/event-stream"
 _MOST_ERROR_BYTES = 64 * 1024
 _LAST_BYTES_S = 0.5
+_ADVICE = {
+    MODEL_UNKNOWN: "name what answered in the deployment's answers_as, or give it a deployment with a price",
+    TIER_UNKNOWN: "state the tier's price under service_tiers in routing.yaml",
+}
+logger = logging.getLogger(__name__)
 
 
 class CallProvider:
@@ -36,11 +44,14 @@ class CallProvider:
         *,
         client: httpx.AsyncClient,
         keys: Mapping[str, str],
+        cards: Mapping[str, RateCard] | None = None,
         local_url: str | None = None,
         crossing: Crossing | None = None,
     ) -> None:
         self._client = client
         self._keys = {name: key.strip() for name, key in keys.items()}
+        self._cards = cards or {}
+        self._warned: set[tuple[str, str]] = set()
         self._local_url = local_url
         self._crossing = crossing or Straight()
         self._adapters: dict[Dialect, Adapter] = {"openai": OpenAI(), "anthropic": Anthropic()}
@@ -58,7 +69,18 @@ class CallProvider:
                 reply = await exchange.run(attempt)
         except TimeoutError as error:
             raise failures.timed_out(provider.name, exchange.reader.usage, sent=attempt.sent) from error
-        return _answer(attempt, reply, latency_ms=int((time.monotonic() - started) * 1000))
+        charged = charge(attempt, reply, cards=self._cards, answered_at=datetime.now(UTC))
+        if charged.flag:
+            self._warn(attempt, charged.flag)
+        return _answer(attempt, reply, charged, latency_ms=int((time.monotonic() - started) * 1000))
+
+    def _warn(self, attempt: Attempt, flag: str) -> None:
+        """Once for each deployment: its rows in the ledger say it for every call."""
+        name = attempt.call.deployment.name
+        if (name, flag) in self._warned:
+            return
+        self._warned.add((name, flag))
+        logger.warning("%s was answered by what has no price (%s): %s", name, flag, _ADVICE[flag])
 
     def _url(self, provider: Provider) -> str:
         if provider.base_url_env == LOCAL_URL_ENV and self._local_url:
@@ -196,21 +218,20 @@ async def _last_bytes(chunks: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _answer(attempt: Attempt, reply: Reply, *, latency_ms: int) -> Answer:
-    """The answer with its price. Where the usage is not known it costs what was reserved: a bound, never a guess."""
+def _answer(attempt: Attempt, reply: Reply, charged: Charge, *, latency_ms: int) -> Answer:
+    """The answer with its price."""
     call, usage = attempt.call, reply.usage or Usage()
-    cost = (
-        call.card.cost(usage, long_write_tokens=reply.long_write_tokens) if reply.usage else call.highest_pico
-    )
     return Answer(
         text=reply.text,
         usage=usage,
         model=reply.model or call.deployment.model,
         provider=call.deployment.provider.name,
         deployment=call.deployment.name,
-        cost_pico=cost,
+        cost_pico=charged.cost_pico,
         latency_ms=latency_ms,
         tool_calls=reply.tool_calls,
         cache="provider" if usage.cache_read_tokens else "none",
-        saved_pico=max(0, usage.cache_read_tokens * (call.card.input - call.card.cache_read)),
+        saved_pico=charged.saved_pico,
+        rate_card_id=charged.card_id,
+        price_flag=charged.flag,
     )

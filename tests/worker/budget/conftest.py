@@ -44,7 +44,7 @@ def attempt_of() -> Callable[..., Attempt]:
     def make(highest_pico: int, *, budget_usd: str | None = "0.0000000001", zone: str = "UTC") -> Attempt:
         tier = Tier("free", daily_budget_usd=None if budget_usd is None else Decimal(budget_usd))
         deployment = Deployment("twin/small", Provider("twin", "openai", "http://twin"), "small", 8000, 1000)
-        card = RateCard("small", "routing.yaml", input=1, output=1, cache_read=1, cache_write=1)
+        card = RateCard.flat("small", "routing.yaml", input=1, output=1, cache_read=1, cache_write=1)
         job_run = JobRun(
             job=Job(tenant="acme", task="classify_intent", messages=[Message(role="user", content="hello")]),
             lease=Lease("tag", confirmed_until=float("inf")),

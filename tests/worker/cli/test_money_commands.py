@@ -117,16 +117,45 @@ def test_an_export_is_read_and_says_what_became_of_each_call(run: Run, tmp_path:
 def test_prices_are_shown_with_their_source(run: Run) -> None:
     said = json.loads(run("usage", "--prices", "--json").stdout)
     assert said["left_out"] == {}
-    assert said["prices"]["local/m"] | {"id": ""} == {
+    rates = {
+        "service_tier": "default",
+        "since": None,
+        "from_utc": "00:00",
+        "input_above": 0,
         "input": "1",
         "cache_read": "1",
         "cache_write": "1",
-        "cache_write_long": "0",
+        "cache_write_long": None,
         "output": "1",
+        "reasoning": "1",
+        "derived": ["cache_read", "cache_write", "reasoning"],
+    }
+    assert said["prices"]["local/m"] | {"id": ""} == {
         "id": "",
         "source": "routing.yaml",
+        "asks": "default",
+        "rates": [rates],
     }
     assert "USD per million tokens" in run("usage", "--prices").stdout
+
+
+def test_every_tier_and_size_of_a_price_is_shown(run: Run, tmp_path: Path) -> None:
+    routing, text = tmp_path / "routing.yaml", ROUTING
+    flex = "{input: 0.5, output: 0.5, above: {200000: {input: 2, output: 3}}}"
+    price = f"price: {{input: 1, output: 1, service_tiers: {{flex: {flex}}}}}"
+    assert "price: {input: 1, output: 1}" in text
+    routing.write_text(text.replace("price: {input: 1, output: 1}", price))
+    [card] = json.loads(run("usage", "--prices", "--json").stdout)["prices"].values()
+    assert [
+        (one["service_tier"], one["input_above"], one["input"], one["output"]) for one in card["rates"]
+    ] == [
+        ("default", 0, "1", "1"),
+        ("flex", 0, "0.5", "0.5"),
+        ("flex", 200_000, "2", "3"),
+    ]
+    said = run("usage", "--prices").stdout
+    assert "0.5*" in said
+    assert "* nobody states it" in said
 
 
 @pytest.fixture

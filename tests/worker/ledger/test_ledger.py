@@ -86,6 +86,12 @@ async def test_a_settled_attempt_has_one_usage_row_with_all_that_is_known_of_it(
     }
 
 
+async def test_a_usage_row_names_the_card_of_the_model_that_answered(ledger, sql):
+    await ledger.settle(await journalled(ledger), Settlement("settled", 1, model="l", rate_card_id="another"))
+    (row,) = sql.events()
+    assert (row.model_id, row.rate_card_id) == ("l", "another")
+
+
 async def test_a_failed_attempt_has_a_usage_row_with_its_error(ledger, sql):
     await ledger.settle(await journalled(ledger), FREE)
     (row,) = sql.events()

@@ -36,6 +36,16 @@ def test_an_answer_that_costs_more_than_was_reserved_is_booked_as_it_is_and_flag
     assert (settlement.cost_pico, settlement.over_reserved) == (WORST + 1, True)
 
 
+def test_an_answer_that_nobody_can_price_is_uncertain_at_the_worst_case():
+    settlement = outcomes.of_answer(sent(), replace(answer_of(cost_pico=WORST), price_flag="model_unknown"))
+    assert (settlement.state, settlement.cost_pico, settlement.error_code) == (
+        "uncertain",
+        WORST,
+        "model_unknown",
+    )
+    assert settlement.usage == answer_of().usage
+
+
 def test_an_answer_without_usage_is_uncertain_at_the_worst_case():
     settlement = outcomes.of_answer(sent(), replace(answer_of(), usage=Usage()))
     assert (settlement.state, settlement.cost_pico) == ("uncertain", WORST)

@@ -30,7 +30,7 @@ _NO_ROUTING = RoutingFile(version="test", providers={}, aliases={}, tasks={}, ti
 def card(model: str) -> RateCard:
     """The twin's price as a rate card."""
     price = TWIN_PRICES[model]
-    return RateCard(
+    return RateCard.flat(
         model, "twin", price.input, price.output, price.cache_read, price.cache_write, price.cache_write_long
     )
 
@@ -45,6 +45,7 @@ def attempt(
     max_output_tokens: int = 200,
     lease_s: float = 60.0,
     rate_card: RateCard | None = None,
+    service_tier: str | None = None,
     **params: Any,
 ) -> Attempt:
     """One attempt of a job of the tenant acme; a str is one user message."""
@@ -54,7 +55,9 @@ def attempt(
     job_run.messages = tuple(job.messages)
     job_run.max_output_tokens = max_output_tokens
     provider = Provider(f"twin-{dialect}", dialect, base_url, key_env="TWIN_KEY")
-    deployment = Deployment(f"{provider.name}/{model}", provider, model, 100_000, 4_096)
+    deployment = Deployment(
+        f"{provider.name}/{model}", provider, model, 100_000, 4_096, service_tier=service_tier
+    )
     call = PlannedCall(
         deployment,
         "fast-small",

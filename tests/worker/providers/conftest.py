@@ -27,4 +27,4 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 @pytest.fixture
 def rate_card() -> RateCard:
     """Prices of a model that the twin does not have."""
-    return RateCard("m", "test", 1, 1, 1, 1)
+    return RateCard.flat("m", "test", 1, 1, 1, 1)

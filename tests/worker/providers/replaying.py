@@ -43,10 +43,12 @@ async def answered(
     dialect: Dialect,
     *,
     rate_card: RateCard | None = None,
+    model: str = "twin-small",
     content_type: str = "text/event-stream",
 ) -> Answer:
     """What CallProvider makes of these bytes."""
     transport = Replay(chunks, content_type=content_type)
     async with open_client(settings(), transport=transport) as client:
         step = CallProvider(client=client, keys={})
-        return await step.run(attempt("http://provider.test", dialect, rate_card=rate_card), no_proceed)
+        one = attempt("http://provider.test", dialect, model=model, rate_card=rate_card)
+        return await step.run(one, no_proceed)

@@ -13,7 +13,7 @@ from worker.providers.anthropic import Anthropic
 from worker.rate_card import RateCard
 
 BASE = "https://api.anthropic.com/v1"
-NO_LONG_PRICE = RateCard("m", "test", 1, 1, 1, 1)
+NO_LONG_PRICE = RateCard.flat("m", "test", 1, 1, 1, 1)
 
 
 def body(**given: Any) -> dict[str, Any]:
@@ -28,6 +28,11 @@ def static(text: str, key: str, ttl: str = "5m", role: str = "system") -> Messag
 
 
 USER = Message(role="user", content="Why?")
+
+
+def test_a_service_tier_is_asked_for_by_its_name():
+    assert body(service_tier="standard_only")["service_tier"] == "standard_only"
+    assert "service_tier" not in body()
 
 
 def markers(sent: dict[str, Any]) -> list[tuple[str, str]]:

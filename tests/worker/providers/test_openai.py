@@ -23,6 +23,11 @@ def body(base_url: str = ELSEWHERE, **given: Any) -> dict[str, Any]:
     return json.loads(request.body)
 
 
+def test_a_service_tier_is_asked_for_by_its_name():
+    assert body(service_tier="flex")["service_tier"] == "flex"
+    assert "service_tier" not in body()
+
+
 def test_a_plain_job_asks_for_a_stream_with_its_usage():
     assert body() == {
         "model": "twin-small",

@@ -147,7 +147,7 @@ def _usage(counts: Counts) -> dict[str, Any]:
             "ephemeral_5m_input_tokens": short,
             "ephemeral_1h_input_tokens": counts.long_write_tokens,
         },
-        "service_tier": "standard",
+        "service_tier": counts.service_tier or "standard",
     }
     return usage | counts.wrong
 

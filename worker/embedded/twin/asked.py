@@ -82,4 +82,5 @@ class Counts:
     cache_write_tokens: int = 0
     long_write_tokens: int = 0
     reasoning_tokens: int = 0
+    service_tier: str | None = None  # what the wire says that it was served at
     wrong: dict[str, Any] = field(default_factory=dict)  # what the wire says instead, by the wire's names

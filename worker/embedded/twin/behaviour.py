@@ -51,6 +51,7 @@ class Behaviour:
     answer: str | None = None
     output_tokens: int | None = None
     answering_model: str | None = None
+    service_tier: str | None = None
 
     @property
     def by_token(self) -> bool:

@@ -76,7 +76,7 @@ class OpenAIWire:
             message["tool_calls"] = [{"id": f"call_{answer_id}", "type": "function", "function": function}]
         choice = {"index": 0, "message": message, "finish_reason": said.finish, "logprobs": None}
         head = _head("chat.completion", answer_id, model)
-        return head | {"choices": [choice], "usage": _usage(counts)}
+        return head | {"choices": [choice], "usage": _usage(counts)} | _tier(counts)
 
     def head(self, said: Said, _counts: Counts, *, answer_id: str, model: str) -> bytes:
         """The chunk with the role, and a tool call's name."""
@@ -98,7 +98,7 @@ class OpenAIWire:
         tail = _chunk(answer_id, model, {}, said.finish) if finish else b""
         if counts is not None:
             head = _head("chat.completion.chunk", answer_id, model)
-            tail += sse(head | {"choices": [], "usage": _usage(counts)})
+            tail += sse(head | {"choices": [], "usage": _usage(counts)} | _tier(counts))
         return tail + (b"data: [DONE]\n\n" if finish else b"")
 
     def error_event(self, code: str | None, message: str) -> bytes:
@@ -113,6 +113,10 @@ def _head(kind: str, answer_id: str, model: str) -> dict[str, Any]:
 def _chunk(answer_id: str, model: str, delta: dict[str, Any], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return sse(_head("chat.completion.chunk", answer_id, model) | {"choices": [choice]})
+
+
+def _tier(counts: Counts) -> dict[str, Any]:
+    return {"service_tier": counts.service_tier} if counts.service_tier else {}
 
 
 def _usage(counts: Counts) -> dict[str, Any]:

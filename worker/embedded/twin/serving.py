@@ -105,6 +105,7 @@ class _Call:
             long_write_tokens=cached.long,
             reasoning_tokens=self.behaviour.reasoning_tokens,
             output_tokens=self.behaviour.reasoning_tokens,
+            service_tier=self.behaviour.service_tier,
             wrong=dict(self.behaviour.wrong_usage or {}),
         )
         self.books.generating(self.number, self.counts)
