@@ -12,6 +12,7 @@ import redis
 
 from producer_sdk.contract import to_pico, to_usd, usd_text, uuid7
 from producer_sdk.errors import BrokerUnavailable, SettingsError
+from producer_sdk.lanes import Lanes
 from worker.books import sync_limits
 from worker.budget.rules import MOST_PICO
 from worker.cli.asked import example, json_option, say
@@ -107,15 +108,20 @@ def _apply(
     asyncio.run(_applied(settings, change, tenant))
 
 
+async def _with_delayed_jobs(lanes: Lanes) -> list[str]:
+    """Whoever may have parked jobs for a budget that is everybody's."""
+    return sorted({queue.tenant for queue in await lanes.depths() if queue.delayed})
+
+
 async def _applied(settings: WorkerSettings, change: LimitChange, tenant: str | None) -> None:
     async with open_ledger(settings) as ledger:
         await ledger.change_limit(change)
         try:
             async with open_store(settings) as store:
                 await sync_limits(ledger, store)
-            if tenant is not None:
-                async with open_lanes(settings.fleet) as lanes:
-                    await lanes.hurry(tenant)
+            async with open_lanes(settings.fleet) as lanes:
+                for waiting in [tenant] if tenant else await _with_delayed_jobs(lanes):
+                    await lanes.hurry(waiting)
         except (BudgetUnavailable, LedgerUnavailable, SettingsError, redis.RedisError) as error:
             raise BrokerUnavailable(
                 "it is written down, so do not repeat it: the workers' reaper brings it to the broker within a lease, "

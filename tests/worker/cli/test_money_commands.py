@@ -13,6 +13,9 @@ import pytest
 import redis.asyncio
 from click.testing import CliRunner, Result
 
+from producer_sdk.contract import Job
+from producer_sdk.contract.envelope import pack
+from producer_sdk.lanes import Lanes
 from tests.servers import Valkey
 from tests.worker.money_desk import Desk, open_desk
 from worker.cli.main import cli
@@ -242,3 +245,19 @@ def test_a_change_that_the_broker_was_not_told_is_written_down_once_and_says_so(
     asyncio.run(with_desk(lambda desk: desk.reaper.tick()))
     assert limit_of(run, "t:acme:d:") == "5.25"
     assert run("budget", "show", **away).exit_code == 4
+
+
+async def test_a_raised_limit_of_everybodys_lets_every_parked_job_go(
+    run: Run, client: redis.asyncio.Redis, namespace: str, tmp_path: Path
+) -> None:
+    Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}").migrate()
+    lanes = Lanes(client, namespace=namespace)
+    jobs = [Job(tenant=tenant, task="ask", messages="Where?") for tenant in ("acme", "globex")]
+    await lanes.put([pack(job) for job in jobs], ttl_s=60)
+    for held in (await lanes.take(2, worker="w", lease_ms=60_000, op_id="1")).deliveries:
+        await lanes.hand_back(held.tag, delay_ms=60_000)
+    assert (await lanes.counts()).delayed == 2
+    for words in (("--fleet", "--monthly"), ("--provider", "local")):
+        ran = await asyncio.to_thread(lambda words=words: run("budget", "top-up", "5", *words))
+        assert ran.exit_code == 0, ran.output
+    assert len((await lanes.take(2, worker="w", lease_ms=60_000, op_id="2")).deliveries) == 2
