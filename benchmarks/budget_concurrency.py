@@ -148,6 +148,7 @@ async def play(server: Valkey, settings: WorkerSettings, limit_pico: int) -> Pla
                 assert (in_flight, held) == (0, 0)
             played.seconds = time.perf_counter() - began
         played.most_pico = books.most_pico
+    assert played.sql_pico == played.redis_pico == played.billed_pico, played
     return played
 
 
