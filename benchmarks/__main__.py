@@ -6,11 +6,15 @@ from datetime import UTC, datetime
 
 from benchmarks import (
     allowance,
+    budget_burst,
+    budget_concurrency,
     idle_and_start,
     jobs_per_second,
+    ledger_rows,
     open_calls,
     quiet_tenant,
     rate_card,
+    reserve_settle,
     submit_rate,
     take_cost,
     token_bounds,
@@ -18,7 +22,8 @@ from benchmarks import (
 )
 
 LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
+MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, token_bounds, rate_card):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY):
     print(benchmark.run(), flush=True)

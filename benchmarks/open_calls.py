@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import redis
 from celery import Celery
 
 from benchmarks.rig import process, python, rate_of, rss_mb, table, valkey, write_routing
+from benchmarks.twin import open_twin
 from producer_sdk import Fleet
 from producer_sdk.contract import Job
 from producer_sdk.settings import FleetSettings
@@ -22,24 +18,6 @@ from worker.ledger.ledger import Ledger
 
 CALLS, SECONDS, JOBS = 1000, 10, 3000
 IDEAL = CALLS / SECONDS
-
-
-@contextmanager
-def slow_twin(folder: Path) -> Iterator[str]:
-    """The provider twin with ten seconds before each answer; yields its OpenAI base URL."""
-    command = python("worker.embedded.twin", "--port", "0", "--books", str(folder / "books.jsonl"))
-    child = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert child.stdout
-        url = json.loads(child.stdout.readline())["url"]
-        rules = json.dumps([{"latency_ms": SECONDS * 1000}]).encode()
-        request = urllib.request.Request(url + "/twin/behave", rules, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-        yield url + "/v1"
-    finally:
-        child.kill()
-        child.wait(20)
 
 
 def fairlane(server: Valkey, url: str, folder: Path) -> tuple[float, float]:
@@ -107,8 +85,9 @@ def run() -> str:
     rows = [["worker", "jobs/s", "÷ ideal (≥ 0.8)", "RSS MB (< 200)"]]
     for name, measure in (("fairlane, whole pipeline", fairlane), ("stock -P threads -c 1000", stock)):
         folder = Path(tempfile.mkdtemp(prefix="fl-bench-"))
-        with valkey("always") as server, slow_twin(folder) as url:
-            rate, memory = measure(server, url, folder)
+        with valkey("always") as server, open_twin(folder) as twin:
+            twin.begin_anew(latency_ms=SECONDS * 1000)
+            rate, memory = measure(server, f"{twin.url}/v1", folder)
         rows.append([name, f"{rate:.1f}", f"{rate / IDEAL:.2f}", f"{memory:.0f}"])
     return table(f"{CALLS} calls of {SECONDS} s held open in one process ({JOBS} jobs)", rows)
 
