@@ -11,7 +11,8 @@ from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from producer_sdk.contract import JobResult
 from worker.ledger import rows, rules
@@ -21,22 +22,11 @@ from worker.ledger.tables import ATTEMPTS, EPOCH, EVENTS, JOBS
 
 _ATTEMPT_NAMES = [field.name for field in fields(AttemptRow)]
 _ATTEMPT_COLUMNS = [ATTEMPTS.c[name] for name in _ATTEMPT_NAMES]
+_CHANGING = {
+    ATTEMPTS: ("state", "cost_pico", "over_reserved", "settled_at", "mirrored_epoch"),
+    JOBS: ("status", "result", "finished_at"),
+}
 _ID: Any = bindparam("this_id")
-_UPDATE_ATTEMPT = (
-    update(ATTEMPTS)
-    .where(ATTEMPTS.c.id == _ID)
-    .values(
-        {
-            name: bindparam(f"new_{name}")
-            for name in ("state", "cost_pico", "over_reserved", "settled_at", "mirrored_epoch")
-        }
-    )
-)
-_UPDATE_JOB = (
-    update(JOBS)
-    .where(JOBS.c.job_id == _ID)
-    .values({name: bindparam(f"new_{name}") for name in ("status", "result", "finished_at")})
-)
 _IS_EVENT = (EVENTS.c.id == _ID) & (EVENTS.c.created_at == bindparam("this_created_at"))
 _DELETE_EVENT = delete(EVENTS).where(_IS_EVENT)
 
@@ -74,32 +64,20 @@ class Page:
             if job_id not in self._loaded_jobs:
                 new.append(_job_values(row))
             elif row is not self._loaded_jobs[job_id]:
-                values = _job_values(row)
-                ended.append(
-                    {"this_id": job_id}
-                    | {f"new_{name}": values[name] for name in ("status", "result", "finished_at")}
-                )
+                ended.append(_job_values(row))
         _many(connection, insert(JOBS), new)
-        _many(connection, _UPDATE_JOB, ended)
+        _change(connection, JOBS, ended)
 
     def _write_attempts(self, connection: Connection) -> None:
         new, changed = [], []
         for attempt_id, row in sorted(self.attempts.items()):
+            values = {name: getattr(row, name) for name in _ATTEMPT_NAMES}
             if attempt_id not in self._loaded_attempts:
-                new.append({name: getattr(row, name) for name in _ATTEMPT_NAMES})
+                new.append(values)
             elif row != self._loaded_attempts[attempt_id]:
-                changed.append(
-                    {
-                        "this_id": attempt_id,
-                        "new_state": row.state,
-                        "new_cost_pico": row.cost_pico,
-                        "new_over_reserved": row.over_reserved,
-                        "new_settled_at": row.settled_at,
-                        "new_mirrored_epoch": row.mirrored_epoch,
-                    }
-                )
+                changed.append(values)
         _many(connection, insert(ATTEMPTS), new)
-        _many(connection, _UPDATE_ATTEMPT, changed)
+        _change(connection, ATTEMPTS, changed)
 
     def _write_events(self, connection: Connection) -> None:
         """A late settlement writes its usage row anew: rare, and so it needs no statement of its own."""
@@ -158,3 +136,24 @@ def _locked(connection: Connection, table: Table, columns: Sequence[Any], ids: S
 def _many(connection: Connection, statement: Any, values: Sequence[dict[str, Any]]) -> None:
     if values:
         connection.execute(statement, values)
+
+
+def _change(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Write what may change of rows that are there, and locked.
+
+    PostgreSQL takes an INSERT of many rows in one statement, but an UPDATE of each by itself: so these are INSERTs
+    that all conflict.
+    """
+    _many(connection, _CHANGES[connection.dialect.name][table.name], rows)
+
+
+def _upsert(insertion: Any, table: Table) -> Any:
+    [key] = table.primary_key
+    changing = {name: insertion.excluded[name] for name in _CHANGING[table]}
+    return insertion.on_conflict_do_update(index_elements=[key], set_=changing)
+
+
+_CHANGES = {
+    "postgresql": {table.name: _upsert(postgresql.insert(table), table) for table in _CHANGING},
+    "sqlite": {table.name: _upsert(sqlite.insert(table), table) for table in _CHANGING},
+}
