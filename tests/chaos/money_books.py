@@ -62,6 +62,7 @@ class MoneyEvidence:
     over_reserved: int
     uncertain: Mapping[str, str]  # attempt: job
     in_flight_at_kills: frozenset[str]
+    cancelled_mid_call: frozenset[str]  # jobs
     attempts: Mapping[str, str]  # attempt: job
     flushes: tuple[Flush, ...]
 
@@ -157,11 +158,11 @@ def _of_holds(audit: Audit) -> Iterator[str]:
 
 
 def _of_uncertain(evidence: MoneyEvidence) -> Iterator[str]:
-    """A call is uncertain because its worker was killed, or because the flush has taken its delivery from it."""
-    flushed = {job for flush in evidence.flushes for job in flush.in_hand}
+    """A call is uncertain because its worker was killed, its delivery was lost in the flush, or its job cancelled."""
+    cut = {job for flush in evidence.flushes for job in flush.in_hand} | evidence.cancelled_mid_call
     for attempt, job in evidence.uncertain.items():
-        if attempt not in evidence.in_flight_at_kills and job not in flushed:
-            yield f"attempt {attempt} is uncertain, though it was in flight at no kill"
+        if attempt not in evidence.in_flight_at_kills and job not in cut:
+            yield f"attempt {attempt} is uncertain, though nothing has cut it"
     if evidence.over_reserved:
         yield f"{evidence.over_reserved} attempts cost more than they had reserved"
 
@@ -174,6 +175,8 @@ def called_again(flush: Flush, attempts: Mapping[str, str]) -> dict[str, str]:
 def _of_flush(flush: Flush, attempts: Mapping[str, str]) -> Iterator[str]:
     for attempt, job in called_again(flush, attempts).items():
         yield f"job {job} had ended before the flush, and was called again: attempt {attempt}"
+    if not flush.gone or not flush.in_hand:
+        yield f"the flush met {len(flush.gone)} jobs that only waited, and {len(flush.in_hand)} in workers' hands"
     for job in sorted(flush.known):
         yield f"job {job} only waited, and is not unknown after the flush"
 

@@ -60,7 +60,7 @@ class Report:
         brokers = self.struck[BROKER] + self.struck[BOTH]
         if brokers != self.plan.broker_kills or self.struck[FLUSHED] != 1:
             found.append(f"{brokers} brokers were killed, {self.struck[FLUSHED]} brokers were flushed")
-        if not self.evidence.books.succeeded or not self.refusals["window_spent"]:
+        if not self.evidence.books.succeeded or not self.refusals:
             found.append("all jobs were refused, or none: the limits have shown nothing")
         if self.evidence.samples < self.duration_s / 10:
             found.append(f"SQL's sums were looked at only {self.evidence.samples} times")
@@ -108,7 +108,10 @@ class Report:
         evidence, books, last = self.evidence, self.evidence.books, self.evidence.audits[-1]
         clean = sum(not list(of_audit(audit)) for audit in evidence.audits)
         rest_s = max(audit.rest_s for audit in evidence.audits)
-        flushed = len(set(evidence.uncertain) - evidence.in_flight_at_kills)
+        cut = [
+            job for attempt, job in evidence.uncertain.items() if attempt not in evidence.in_flight_at_kills
+        ]
+        cancelled = len(evidence.cancelled_mid_call.intersection(cut))
         ledger_pico, twin_pico = books.certain_cost_pico()
         return [
             ("windows limited", f"{len(last.limits):,}"),
@@ -125,7 +128,8 @@ class Report:
             ("ledger rows", f"{len(books.events):,}"),
             ("uncertain", f"{len(books.uncertain):,}"),
             ("in flight in SQL when workers were killed", f"{books.in_flight_at_kills:,}"),
-            ("uncertain since FLUSHALL, in live workers' hands", f"{flushed} of {books.in_flight_at_pauses}"),
+            ("uncertain beside: cut by FLUSHALL", f"{len(cut) - cancelled} of {books.in_flight_at_pauses}"),
+            ("uncertain beside: cancelled by us at a rest", f"{cancelled} of {books.broken_by_tests}"),
             ("cost, ledger (uncertain apart)", f"{usd_text(ledger_pico)} USD"),
             ("cost, provider's books (the same attempts)", f"{usd_text(twin_pico)} USD"),
             ("holds left", str(len(last.redis.held))),

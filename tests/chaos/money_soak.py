@@ -31,7 +31,7 @@ from worker.settings import WorkerSettings
 
 MONEY_LASTS_S = 3.0  # for so long a call is waited for before a new generation of tenants begins
 MOST_GENERATIONS = 20  # for one strike
-CHUNKS_AT_FLUSH = 5  # of jobs, so that there are some that only wait
+JOBS_AT_FLUSH = 200  # at once, so that many only wait
 MOST_MISSED = 2  # kills a planned one, for calls may end just then
 
 
@@ -56,6 +56,7 @@ class MoneySoak:
         self._killed = 0
         self._audits: list[Audit] = []
         self._flushes: list[Flush] = []
+        self._cancelled_mid_call: set[str] = set()  # their money had come just then
         self._do = {
             WORKER: self._kill_worker,
             BROKER: self._kill_broker,
@@ -117,12 +118,10 @@ class MoneySoak:
         await self._do[strike]()
         self._struck[strike] += 1
 
-    async def _submit(self) -> None:
+    async def _submit(self, how_many: int | None = None) -> None:
         first = len(self._jobs)
-        jobs = [
-            money_jobs.job(self._dice, number, self._generation)
-            for number in range(first, first + self._plan.jobs_a_strike)
-        ]
+        numbers = range(first, first + (how_many or self._plan.jobs_a_strike))
+        jobs = [money_jobs.job(self._dice, number, self._generation) for number in numbers]
         self._jobs += jobs
         await submit(self._scene, self._fleet, jobs)
 
@@ -185,8 +184,7 @@ class MoneySoak:
         """FLUSHALL, and a worker killed with it; a while later the producers submit all that they have, again."""
         scene, rows = self._scene, self._scene.rows
         await self._begin_generation()
-        for _ in range(CHUNKS_AT_FLUSH):
-            await self._submit()
+        await self._submit(JOBS_AT_FLUSH)
         name = await self._mid_call()
         finished = frozenset(rows.finals())
         called = frozenset(a for a, job in rows.jobs_of_attempts().items() if job in finished)
@@ -233,7 +231,8 @@ class MoneySoak:
             self._only_money_is_waited_for, within_s=90, what="an end of the jobs that have got money"
         )
         for job_id in await self._scene.without_result():
-            await self._fleet.cancel(job_id)
+            if await self._fleet.cancel(job_id) == "running":
+                self._cancelled_mid_call.add(job_id)
         await until(self._scene.is_at_rest, within_s=90, what="rest")
         audit = await self._watch.audit(rest_s=time.monotonic() - began)
         self._audits.append(audit)
@@ -247,7 +246,8 @@ class MoneySoak:
         scene, watch = self._scene, self._watch
         # A job in a worker's hands at the flush may end there just when another worker has begun it anew.
         in_hand = sum(len(flush.in_hand) for flush in self._flushes)
-        books = replace(await scene.evidence(), in_flight_at_pauses=in_hand)
+        cancelled = len(self._cancelled_mid_call)
+        books = replace(await scene.evidence(), in_flight_at_pauses=in_hand, broken_by_tests=cancelled)
         return MoneyEvidence(
             books=books,
             audits=tuple(self._audits),
@@ -258,6 +258,7 @@ class MoneySoak:
             over_reserved=scene.rows.over_reserved(),
             uncertain={event.id: event.job_id for event in books.uncertain},
             in_flight_at_kills=frozenset(scene.in_flight_at_kills),
+            cancelled_mid_call=frozenset(self._cancelled_mid_call),
             attempts=scene.rows.jobs_of_attempts(),
             flushes=tuple(self._flushes),
         )

@@ -54,9 +54,10 @@ SOUND = MoneyEvidence(
     least_room_pico=10,
     full=frozenset(KINDS),
     over_reserved=0,
-    uncertain={"a7": "j2", "a8": "j4"},
+    uncertain={"a6": "j5", "a7": "j2", "a8": "j4"},
     in_flight_at_kills=frozenset({"a8"}),
-    attempts={"a1": "j1", "a7": "j2", "a8": "j4"},
+    cancelled_mid_call=frozenset({"j5"}),
+    attempts={"a1": "j1", "a6": "j5", "a7": "j2", "a8": "j4"},
     flushes=(FLUSH,),
 )
 
@@ -89,8 +90,11 @@ BROKEN: dict[str, dict[str, Any]] = {
     "has 5 settled in Redis, 0 in SQL": redis(windows={TODAY: (70, 0), "r:ants:run": (5, 0)}),
     "the doctor has ended with 1: bad": after_the_rest(doctor=Doctor(1, ("bad",))),
     "the doctor has ended with 0: note": after_the_rest(doctor=Doctor(0, ("note",))),
-    "a8 is uncertain, though it was in flight at no kill": {"in_flight_at_kills": frozenset()},
-    "a7 is uncertain, though": {"flushes": (replace(FLUSH, in_hand=frozenset()),)},
+    "a8 is uncertain, though nothing has cut it": {"in_flight_at_kills": frozenset()},
+    "a7 is uncertain, though": {"flushes": (replace(FLUSH, in_hand=frozenset({"j9"})),)},
+    "a6 is uncertain, though": {"cancelled_mid_call": frozenset()},
+    "the flush met 0 jobs that only waited": {"flushes": (replace(FLUSH, gone=frozenset()),)},
+    "and 0 in workers' hands": {"flushes": (replace(FLUSH, in_hand=frozenset()),)},
     "2 attempts cost more than they had reserved": {"over_reserved": 2},
     "j1 had ended before the flush, and was called again: attempt a3": {
         "attempts": {**SOUND.attempts, "a3": "j1"}
