@@ -41,6 +41,7 @@ bench: $(READY) ## every benchmark, as ratios; prints tables
 
 chaos: $(READY) ## kill workers and the broker for minutes, then compare the books
 	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos.money
 	$(BIN)/python -m tests.chaos.broker_away
 
 lock: $(READY) ## compile requirements.lock anew

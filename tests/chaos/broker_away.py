@@ -19,8 +19,8 @@ from producer_sdk import AsyncFleet
 from producer_sdk.contract import Job, Message, uuid7
 from tests.chaos.books import Evidence, violations
 from tests.chaos.commands import TwinProcess, start_worker
+from tests.chaos.crew import Worker
 from tests.chaos.scene import Scene, settings_for, until
-from tests.chaos.soak import Worker
 from tests.chaos.verdict import tell
 from tests.servers import Valkey, scratch_folder
 from worker.ledger.ledger import Ledger

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, create_engine, func, select
+from sqlalchemy import ColumnElement, Table, case, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from tests.chaos.books import AttemptRow, EventRow
-from worker.ledger.tables import ATTEMPTS, EVENTS, IS_IN_FLIGHT, IS_UNMIRRORED, JOBS
+from tests.chaos.redis_books import Held
+from worker.ledger.tables import ATTEMPTS, EVENTS, IS_IN_FLIGHT, IS_UNMIRRORED, JOBS, LIMIT_CHANGES
 
 PICO_PER_USD = 10**12
 
@@ -63,6 +65,40 @@ class LedgerRows:
     def in_flight(self) -> dict[str, str]:
         """The tag of each attempt in flight."""
         return {str(row.id): row.tag for row in self._rows(ATTEMPTS, IS_IN_FLIGHT)}
+
+    def held(self) -> dict[str, Held]:
+        """What each attempt in flight holds."""
+        return {str(row.id): Held(row.worst_pico, row.windows) for row in self._rows(ATTEMPTS, IS_IN_FLIGHT)}
+
+    def spent(self, *, in_flight: bool) -> dict[str, int]:
+        """What each window has spent, uncertain calls at worst; with what is in flight at its worst, or without."""
+        at_worst = ATTEMPTS.c.state == "in_flight"
+        amount = case((at_worst, ATTEMPTS.c.worst_pico), else_=ATTEMPTS.c.cost_pico)
+        statement = select(ATTEMPTS.c.windows, func.sum(amount)).group_by(ATTEMPTS.c.windows)
+        spent: Counter[str] = Counter()
+        with self._engine.connect() as connection:
+            for windows, pico in connection.execute(statement if in_flight else statement.where(~at_worst)):
+                spent.update(dict.fromkeys(windows, int(pico)))
+        return dict(spent)
+
+    def top_ups(self) -> dict[str, int]:
+        """What operators have added to each window."""
+        added: Counter[str] = Counter()
+        for row in self._rows(LIMIT_CHANGES, LIMIT_CHANGES.c.kind == "top_up"):
+            added[row.name] += row.amount_pico
+        return dict(added)
+
+    def jobs_of_attempts(self, condition: ColumnElement[bool] | Any = None) -> dict[str, str]:
+        """The job of each attempt."""
+        return {str(row.id): str(row.job_id) for row in self._rows(ATTEMPTS, condition)}
+
+    def begun(self) -> set[str]:
+        """The jobs that SQL knows."""
+        return {str(row.job_id) for row in self._rows(JOBS)}
+
+    def over_reserved(self) -> int:
+        """Attempts that cost more than they had reserved."""
+        return self._count(ATTEMPTS, ATTEMPTS.c.over_reserved)
 
     def unmirrored(self) -> int:
         """Settled attempts that Redis has not confirmed."""

@@ -133,6 +133,11 @@ class Scene:
         books = await self.twin.get("/twin/books", params={"after": 10**12})
         return int(books.json()["totals"]["calls"])
 
+    async def open_calls(self, *, after: int) -> set[str]:
+        """The attempts whose calls the twin has not ended, among those since call number `after`."""
+        books = await self.twin.get("/twin/books", params={"after": after})
+        return {str(call["attempt"]) for call in books.json()["calls"] if call["finished"] == "open"}
+
     async def holders(self) -> dict[str, tuple[str, str]]:
         """Which worker holds each unacked job, and under which tag."""
         root = self.lanes.keys.root
@@ -162,6 +167,12 @@ class Scene:
         meta = await until(lambda: self.result(job_id), within_s=within_s, what=f"the result of job {job_id}")
         found: dict[str, Any] = meta["result"]
         return found
+
+    async def without_result(self) -> list[str]:
+        """The accepted jobs whose result is not there."""
+        jobs = sorted(self.accepted)
+        results = await self.redis.mget([self.lanes.keys.result(job_id) for job_id in jobs])
+        return [job_id for job_id, result in zip(jobs, results, strict=True) if result is None]
 
     async def is_at_rest(self) -> bool:
         """Every job has its result, nothing is in flight, held or unconfirmed, and no call is open."""

@@ -7,16 +7,15 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import redis.exceptions
 
 from producer_sdk import AsyncFleet
 from producer_sdk.contract import Job, Message, uuid7
-from producer_sdk.errors import BrokerUnavailable
 from tests.chaos.books import Evidence, violations
+from tests.chaos.crew import Crew, Worker, submit
 from tests.chaos.held_takes import HeldTakes
 from tests.chaos.reply_proxy import ReplyProxies
 from tests.chaos.scene import Scene, until
@@ -36,17 +35,6 @@ SOAK_RULES = [
 ]
 LEAST_SUCCEEDED = 0.95
 AT_A_TAKE = "worker killed with a take's reply on its way"
-
-
-class Worker(Protocol):
-    """A worker process, forked or started by its command."""
-
-    @property
-    def exit_code(self) -> int | None: ...
-    @property
-    def log(self) -> str: ...
-    def send(self, number: signal.Signals) -> None: ...
-    def kill(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -128,14 +116,12 @@ class Soak:
         self._plan = plan
         self._scene = scene
         self._valkey = valkey
-        self._start_worker = start
         self._dice = random.Random(plan.seed)
-        self._workers: dict[str, Worker] = {}
         self._paused: dict[str, Worker] = {}
         self._resuming: list[asyncio.Task[None]] = []
         self._proxies = ReplyProxies(valkey.socket, scene.settings.home)
+        self._crew = Crew(scene, valkey, start=start, dice=self._dice, proxies=self._proxies)
         self._held_takes = HeldTakes(scene, self._proxies)
-        self._started = 0
         self._held_jobs: list[int] = []
         self._do = {
             "worker killed": self._kill_worker,
@@ -152,20 +138,20 @@ class Soak:
         with self._proxies:
             try:
                 for _ in range(self._plan.workers):
-                    self._start()
+                    self._crew.start()
                 async with AsyncFleet(self._scene.settings.fleet) as fleet:
                     for number, strike in enumerate(strikes):
                         await self._submit_and_strike(fleet, strike, chunks[number], spare=chunks[-1])
                         accepted = len(self._scene.accepted)
                         say(f"{number + 1}/{len(strikes)}: {strike}; {accepted} jobs accepted")
-                    await self._submit(fleet, chunks[-1])
+                    await submit(self._scene, fleet, chunks[-1])
                 await asyncio.gather(*self._resuming)
                 await until(self._scene.is_at_rest, within_s=120, what="rest after the kills")
-                exit_codes = await self._end_warmly()
+                exit_codes = await self._crew.end_warmly()
             finally:
                 for task in self._resuming:
                     task.cancel()
-                for worker in (*self._workers.values(), *self._paused.values()):
+                for worker in (*self._crew.workers.values(), *self._paused.values()):
                     worker.kill()
         evidence, duration_s = await self._scene.evidence(), time.monotonic() - began
         cap = self._scene.settings.delivery_cap
@@ -175,21 +161,17 @@ class Soak:
         self, fleet: AsyncFleet, strike: str, jobs: list[Job], *, spare: list[Job]
     ) -> None:
         """Strike after a random number of calls; for a held take some jobs are kept, so that it finds any."""
-        self._assert_none_has_ended()
+        self._crew.assert_none_has_ended()
         at_once = jobs[: len(jobs) // 2] if strike == AT_A_TAKE else jobs
         goal = await self._scene.calls_made() + self._dice.randint(1, max(1, len(at_once) // 2))
-        await self._submit(fleet, at_once)
+        await submit(self._scene, fleet, at_once)
         await until(partial(self._has_made, goal), within_s=60, what="the next calls")
         if strike == AT_A_TAKE:
-            await self._kill_worker_at_a_take(partial(self._submit, fleet), jobs[len(at_once) :], spare=spare)
+            await self._kill_worker_at_a_take(
+                partial(submit, self._scene, fleet), jobs[len(at_once) :], spare=spare
+            )
         else:
             await self._do[strike]()
-
-    def _assert_none_has_ended(self) -> None:
-        """Only those that were struck may: a fleet of fewer workers than planned would prove less."""
-        for name, worker in self._workers.items():
-            code = worker.exit_code
-            assert code is None, f"worker {name} has ended by itself ({code}):\n{worker.log[-2000:]}"
 
     def _strikes(self) -> list[str]:
         plan = self._plan
@@ -198,54 +180,28 @@ class Soak:
         self._dice.shuffle(strikes)
         return strikes
 
-    def _start(self) -> None:
-        self._started += 1
-        name, settings = f"w{self._started}", self._scene.settings
-        fleet = replace(settings.fleet, broker_url=self._proxies.open(name))
-        self._workers[name] = self._start_worker(replace(settings, worker_name=name, fleet=fleet))
-
-    async def _submit(self, fleet: AsyncFleet, jobs: list[Job]) -> None:
-        """Repeat until the fleet has answered: a job that was accepted before the answer was lost is a duplicate."""
-        end = time.monotonic() + 60
-        while True:
-            try:
-                handles = await fleet.submit_many(jobs)
-                break
-            except BrokerUnavailable:
-                assert time.monotonic() < end, "the broker did not come back"
-        assert not [handle.error for handle in handles if handle.error]
-        self._scene.accepted |= {str(handle.job_id) for handle in handles}
-
     async def _has_made(self, calls: int) -> bool:
         """A random distance to the last strike, in calls that the provider has got."""
         return await self._scene.calls_made() >= calls or await self._scene.is_at_rest()
 
     async def _kill_worker(self) -> None:
         """Kill one that has jobs in hand, and start another."""
-        await self._kill(await until(self._one_at_work, within_s=60, what="a worker at work"))
+        await self._crew.kill(await until(self._one_at_work, within_s=60, what="a worker at work"))
 
     async def _kill_worker_at_a_take(
         self, submit: Callable[[list[Job]], Awaitable[None]], jobs: list[Job], *, spare: list[Job]
     ) -> None:
         """Kill one whose take has run in the server, and which has not got the reply; start another."""
-        async with self._held_takes.one_of(self._workers, submit, jobs, spare=spare) as held:
-            await self._kill(held.worker)
+        async with self._held_takes.one_of(self._crew.workers, submit, jobs, spare=spare) as held:
+            await self._crew.kill(held.worker)
             self._held_jobs.append(len(held.jobs))
-
-    async def _kill(self, name: str) -> None:
-        self._workers[name].kill()
-        await until(lambda: self._workers[name].exit_code is not None, what="its end")
-        del self._workers[name]
-        self._proxies.close(name)
-        self._scene.in_flight_at_kills |= await self._in_flight_in(name)
-        self._start()
 
     async def _pause_worker(self) -> None:
         """Stop one that has jobs in hand for longer than its lease; it is fenced when it goes on."""
         name = await until(self._one_at_work, within_s=60, what="a worker at work")
-        worker = self._paused[name] = self._workers.pop(name)
+        worker = self._paused[name] = self._crew.workers.pop(name)
         worker.send(signal.SIGSTOP)
-        self._scene.in_flight_at_pauses |= await self._in_flight_in(name)
+        self._scene.in_flight_at_pauses |= await self._crew.in_flight_in(name)
         self._resuming.append(asyncio.create_task(self._resume(name)))
 
     async def _resume(self, name: str) -> None:
@@ -261,41 +217,22 @@ class Soak:
         try:
             await until(is_fenced, within_s=60, what="the end of the paused worker's leases")
         finally:
-            worker = self._workers[name] = self._paused.pop(name)
+            worker = self._crew.workers[name] = self._paused.pop(name)
             worker.send(signal.SIGCONT)
 
     async def _one_at_work(self) -> str | None:
         """One that has jobs in hand; any, when there is nothing to do."""
         holders = {holder for holder, _tag in (await self._scene.holders()).values()}
-        at_work = sorted(holders & set(self._workers))
-        if not at_work and self._workers and await self._scene.is_at_rest():
-            at_work = sorted(self._workers)
+        workers = self._crew.workers
+        at_work = sorted(holders & set(workers))
+        if not at_work and workers and await self._scene.is_at_rest():
+            at_work = sorted(workers)
         return self._dice.choice(at_work) if at_work else None
-
-    async def _in_flight_in(self, name: str) -> set[str]:
-        """The journalled calls that died with it."""
-        held = (await self._scene.holders()).values()
-        return {attempt for attempt, tag in self._scene.rows.in_flight().items() if (name, tag) in held}
 
     async def _kill_broker(self) -> None:
         """Kill it, let the workers miss it for a moment, and start it again from its AOF."""
         self._valkey.kill()
-        await asyncio.sleep(self._dice.uniform(0, 1.0))
-        self._valkey.start()
-        await until(self._answers, what="the broker")
-
-    async def _answers(self) -> bool:
-        try:
-            return bool(await self._scene.redis.ping())
-        except (redis.exceptions.RedisError, OSError):
-            return False
-
-    async def _end_warmly(self) -> tuple[int | None, ...]:
-        for worker in self._workers.values():
-            worker.send(signal.SIGTERM)
-        for worker in self._workers.values():
-            await until(lambda worker=worker: worker.exit_code is not None, within_s=30, what="a warm end")  # type: ignore[misc]
-        return tuple(worker.exit_code for worker in self._workers.values())
+        await self._crew.restart_broker()
 
 
 def _job(dice: random.Random, number: int) -> Job:

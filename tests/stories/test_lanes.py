@@ -33,7 +33,7 @@ SLOW = "[a slow one]"
 TENANTS = {
     "quiet": {"tier": "pro"},
     "noisy": {"tier": "pro"},
-    "throttled": {"tier": "pro", "requests_per_min": 30, "burst_s": 2},
+    "throttled": {"tier": "pro", "requests_per_min": 6, "burst_s": 2},
     "light": {"tier": "pro", "weight": 1},
     "heavy": {"tier": "pro", "weight": 3},
     "shallow": {"tier": "pro", "max_pending": 2},
