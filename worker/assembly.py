@@ -14,9 +14,11 @@ import redis.asyncio
 
 from producer_sdk.contract import Crossing, Straight
 from producer_sdk.contract.control import (
+    CONFIRM,
     RELEASE,
     RESERVE,
     USAGE,
+    ConfirmBatches,
     ReleaseBatches,
     ReserveBatch,
     UsageQuestion,
@@ -130,6 +132,7 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     """Who answers what is asked of the fleet itself."""
     return {
         RESERVE: (ReserveBatch, batches.reserve),
+        CONFIRM: (ConfirmBatches, batches.confirm),
         RELEASE: (ReleaseBatches, batches.release),
         USAGE: (UsageQuestion, usage.answer),
     }
