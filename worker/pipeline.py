@@ -16,7 +16,7 @@ from worker.job_run import Answer, Attempt, AttemptStep, JobRun, JobStep, Procee
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.step import CallProvider
-from worker.retries.step import CapRetries
+from worker.retries.step import CapRetries, RememberFailures
 from worker.routing.step import PlanRoute
 from worker.safety.step import ScreenContent
 
@@ -27,6 +27,7 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
         RecordJob,
         "first: an answered job is never called again, and however the rest ends is its one final row",
     ),
+    (RememberFailures, "before whatever may end a job as failed: what killed its workers is known again too"),
     (EndStopped, "a job that was cancelled, expired or given up in its lane costs nothing more"),
     (
         AnswerControl,
