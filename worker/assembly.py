@@ -51,6 +51,8 @@ from worker.routing.step import PlanRoute
 from worker.routing.tokens import Count
 from worker.routing_file import RoutingFile, Tokenizer
 from worker.routing_load import load
+from worker.runs.step import CapRun
+from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
 from worker.telemetry.signals import Signals
@@ -135,9 +137,10 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     }
 
 
-def guards(retry_budget: RetryBudget) -> list[JobStep]:
+def guards(retry_budget: RetryBudget, runs: Runs, run_tree: RunTree) -> list[JobStep]:
     """The steps that stop whoever repeats work without end."""
-    return [RememberFailures(retry_budget), CapRetries(retry_budget)]
+    cap_run = CapRun(runs, above=run_tree.runs)
+    return [RememberFailures(retry_budget), cap_run, CapRetries(retry_budget)]
 
 
 async def load_counts(routing: RoutingFile, missing: Mapping[str, str]) -> dict[Tokenizer, Count]:
@@ -199,7 +202,7 @@ async def assemble(
             EndStopped(),
             AnswerControl(_answers(batches, ReportUsage(ledger))),
             policy,
-            *guards(retry_budget),
+            *guards(retry_budget, Runs(connection, namespace=namespace, crossing=crossing), run_tree),
             screen,
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
             plan,

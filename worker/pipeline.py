@@ -18,6 +18,7 @@ from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.step import CallProvider
 from worker.retries.step import CapRetries, RememberFailures
 from worker.routing.step import PlanRoute
+from worker.runs.step import CapRun
 from worker.safety.step import ScreenContent
 
 S = TypeVar("S")
@@ -34,6 +35,10 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
         "what is asked of the fleet itself: no routing.yaml names its tasks, no policy limits it",
     ),
     (ApplyPolicy, "everything after it needs to know the tenant's tier and the task's limits"),
+    (
+        CapRun,
+        "needs the tier; before the retry budget: what a run may not do any more neither pays nor deposits",
+    ),
     (CapRetries, "before any work is done for a job that an agent resubmits in a loop"),
     (ScreenContent, "before a cache key or a plan is made of the content, and before any model sees it"),
     (
