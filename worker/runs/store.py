@@ -100,12 +100,6 @@ class Runs:
         until_ms, jobs = await self._stop(keys=keys, args=[why[:MOST_WHY], STOPPED_MS, self._now()])
         return Stopped(until_ms, tuple(job.decode() for job in jobs))
 
-    async def stopped(self, tenant: str, run_ids: Sequence[str]) -> dict[str, str]:
-        """Those of the runs that carry the mark of a stop themselves, each with why."""
-        marks: list[Any] = await self._redis.mget([self._key(tenant, "stopped", run) for run in run_ids])
-        found = zip(run_ids, marks, strict=True)
-        return {run: mark.decode(errors="replace").partition(" ")[2] for run, mark in found if mark}
-
     def _now(self) -> int | str:
         return self._now_ms() if self._now_ms else ""
 
