@@ -36,7 +36,7 @@ from worker.cache.store import ExactCache
 from worker.control import AnswerControl, Answering
 from worker.fallback.step import CallWithFallback
 from worker.gathering import GatheringRedis
-from worker.job_run import ProceedJob
+from worker.job_run import JobStep, ProceedJob
 from worker.ledger.ledger import Ledger
 from worker.ledger.report import ReportUsage
 from worker.ledger.step import JournalAttempt, RecordJob
@@ -46,13 +46,15 @@ from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import open_client
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
-from worker.retries.step import CapRetries
+from worker.retries.step import CapRetries, RememberFailures
 from worker.retries.store import RetryBudget
 from worker.routing import vocabularies
 from worker.routing.step import PlanRoute
 from worker.routing.tokens import Count
 from worker.routing_file import RoutingFile, Tokenizer
 from worker.routing_load import load
+from worker.runs.step import CapRun
+from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
 from worker.telemetry.signals import Signals
@@ -138,6 +140,12 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     }
 
 
+def guards(retry_budget: RetryBudget, runs: Runs, run_tree: RunTree) -> list[JobStep]:
+    """The steps that stop whoever repeats work without end."""
+    cap_run = CapRun(runs, above=run_tree.runs)
+    return [RememberFailures(retry_budget), cap_run, CapRetries(retry_budget)]
+
+
 async def load_counts(routing: RoutingFile, missing: Mapping[str, str]) -> dict[Tokenizer, Count]:
     """The vocabularies of the deployments that can be called. Those that are not installed are said in the log."""
     usable = [d for name, d in routing.deployments().items() if name not in missing]
@@ -197,7 +205,7 @@ async def assemble(
             EndStopped(),
             AnswerControl(_answers(batches, ReportUsage(ledger))),
             policy,
-            CapRetries(retry_budget),
+            *guards(retry_budget, Runs(connection, namespace=namespace, crossing=crossing), run_tree),
             screen,
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
             plan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
+import redis.exceptions
 from pydantic import JsonValue
 
 from producer_sdk.contract import (
@@ -27,7 +29,7 @@ from producer_sdk.contract import (
     to_usd,
     uuid7,
 )
-from worker.errors import LeaseLost
+from worker.errors import JobInterrupted, LeaseLost, LedgerUnavailable
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant
 
@@ -95,10 +97,12 @@ class JobRun:
     deliveries: int = 1
     retries: int = 0
     queue_ms: int = 0
+    put_ms: int = 0  # when it was put into its lane, Unix ms of the broker's clock; 0: not known
     message: bytes = field(default=b"", repr=False)
     fleet: str = ""  # whose lanes it came from: their namespace
     batch_id: UUID | None = None  # the batch of its tenant that has reserved for it
     stop: str | None = None  # the lane says why it must not be called: cancelled, expired, dead
+    interruption: str | None = None  # why its task is being cancelled: cancelled, soft_limit, shutdown, lost
     started: float = field(default_factory=time.monotonic)
     tenant: Tenant | None = None
     task: TaskRule | None = None
@@ -128,6 +132,12 @@ class JobRun:
         if self.task is None:
             raise AssertionError("policy runs before this step")
         return self.task
+
+    def comes_again(self, error: BaseException) -> bool:
+        """Whether the job ends nowhere here for this error: it is handed back, or is another worker's."""
+        if isinstance(error, asyncio.CancelledError):
+            return self.interruption not in ("cancelled", "soft_limit")
+        return isinstance(error, JobInterrupted | LedgerUnavailable | redis.exceptions.RedisError)
 
     def remaining_s(self) -> float:
         """Seconds until the one deadline that spans the whole chain."""

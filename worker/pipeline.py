@@ -16,8 +16,9 @@ from worker.job_run import Answer, Attempt, AttemptStep, JobRun, JobStep, Procee
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.step import CallProvider
-from worker.retries.step import CapRetries
+from worker.retries.step import CapRetries, RememberFailures
 from worker.routing.step import PlanRoute
+from worker.runs.step import CapRun
 from worker.safety.step import ScreenContent
 
 S = TypeVar("S")
@@ -27,12 +28,17 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
         RecordJob,
         "first: an answered job is never called again, and however the rest ends is its one final row",
     ),
+    (RememberFailures, "before whatever may end a job as failed: what killed its workers is known again too"),
     (EndStopped, "a job that was cancelled, expired or given up in its lane costs nothing more"),
     (
         AnswerControl,
         "what is asked of the fleet itself: no routing.yaml names its tasks, no policy limits it",
     ),
     (ApplyPolicy, "everything after it needs to know the tenant's tier and the task's limits"),
+    (
+        CapRun,
+        "needs the tier; before the retry budget: what a run may not do any more neither pays nor deposits",
+    ),
     (CapRetries, "before any work is done for a job that an agent resubmits in a loop"),
     (ScreenContent, "before a cache key or a plan is made of the content, and before any model sees it"),
     (

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
+import redis.asyncio
 
 from producer_sdk.broker import connect
 from producer_sdk.contract.job import LANES
@@ -76,13 +77,19 @@ async def open_lanes(settings: FleetSettings) -> AsyncIterator[Lanes]:
     """The fleet's lanes. Raises SettingsError where they have another number of shards."""
     client = connect(settings)
     try:
-        found = Lanes(client, namespace=settings.namespace, shards=settings.lane_shards)
-        await found.agree()
-        yield found
-    except WrongShards as error:
-        raise SettingsError(str(error)) from error
+        yield await agreed_lanes(client, settings)
     finally:
         await client.aclose()
+
+
+async def agreed_lanes(client: redis.asyncio.Redis, settings: FleetSettings) -> Lanes:
+    """The lanes on this connection. Raises SettingsError likewise."""
+    found = Lanes(client, namespace=settings.namespace, shards=settings.lane_shards)
+    try:
+        await found.agree()
+    except WrongShards as error:
+        raise SettingsError(str(error)) from error
+    return found
 
 
 async def look(settings: FleetSettings) -> LaneView:

@@ -12,6 +12,7 @@ from worker.cli.doctor import doctor
 from worker.cli.lanes import lanes
 from worker.cli.routing import routing
 from worker.cli.run_commands import flower, migrate_command, twin, worker
+from worker.cli.runs import runs
 from worker.cli.submit import submit
 from worker.cli.up import up
 from worker.cli.usage import usage
@@ -34,6 +35,7 @@ for command in (
     dead,
     usage,
     budget,
+    runs,
     routing,
     doctor,
     worker,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
-from worker.ledger import batches, limit_changes, migrations, queries, reads, runs
+from worker.ledger import batches, limit_changes, migrations, queries, reads, run_trees, runs
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -32,6 +32,7 @@ from worker.ledger.records import (
     Settlement,
 )
 from worker.ledger.rows import attempt_row, hit_values, job_row, plain
+from worker.ledger.run_trees import RunJob, RunNode, RunReport
 from worker.ledger.writer import Writer
 
 __all__ = [
@@ -45,6 +46,9 @@ __all__ = [
     "OpenJob",
     "Overrides",
     "RebuildSums",
+    "RunJob",
+    "RunNode",
+    "RunReport",
     "SettledAttempt",
     "Settlement",
     "Span",
@@ -221,6 +225,10 @@ class Ledger:
         """The runs above a run, the nearest first; its parent is written down with the first job that names one."""
         told = runs.ancestors(tenant, plain(run_id), plain(parent_run_id), now=utc_now())
         return await self._ask(told, writes=parent_run_id is not None)
+
+    async def run_tree(self, tenant: str, run_id: str) -> RunReport:
+        """A run and the runs below it, with their jobs and what those cost."""
+        return await self._ask(run_trees.tree(tenant, run_id))
 
     async def epoch(self) -> int:
         """The epoch in force."""

@@ -57,6 +57,7 @@ class JobRow:
     created_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     finished_at: datetime | None = None
     batch_id: UUID | None = None
+    run_id: str | None = None
 
     def standing(self) -> JobResult | LedgerUnavailable | None:
         """The final result, if the job has ended; see `read_result`."""
@@ -119,6 +120,7 @@ def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
         fleet=job_run.fleet,
         created_at=now,
         batch_id=job_run.batch_id,
+        run_id=_plain(job.run_id or job.parent_run_id),
     )
 
 
