@@ -16,6 +16,7 @@ from worker.errors import Billed, ProviderError
 from worker.job_run import Answer, Attempt, ProceedAttempt
 from worker.providers import failures
 from worker.providers.anthropic import Anthropic
+from worker.providers.body import pieces
 from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
 from worker.providers.errors import broken, not_a_stream, refused
 from worker.providers.openai import OpenAI
@@ -134,7 +135,7 @@ class _Exchange:
     async def _read(self, response: httpx.Response) -> None:
         """Read until the closing event, or the end of the stream."""
         first = middle = True
-        chunks = response.aiter_bytes()
+        chunks = pieces(response)
         async for chunk in chunks:
             if first:
                 await self._cross("first_chunk")
@@ -203,10 +204,11 @@ def _is_stream(response: httpx.Response) -> bool:
 async def _some_of(response: httpx.Response) -> bytes:
     """The beginning of a body that is no answer."""
     body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > _MOST_ERROR_BYTES:
-            break
+    with suppress(ProviderError):  # packed in a way that cannot be read: the status says what it is
+        async for chunk in pieces(response):
+            body += chunk
+            if len(body) > _MOST_ERROR_BYTES:
+                break
     return body[:_MOST_ERROR_BYTES]
 
 
