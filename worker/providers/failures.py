@@ -6,6 +6,7 @@ import aiohttp
 import httpx
 
 from producer_sdk.contract import Usage
+from worker.addresses import RefusedAddress
 from worker.errors import Billed, FailureKind, ProviderError
 from worker.providers.errors import broken
 
@@ -62,6 +63,8 @@ def _why_unsent(error: Exception) -> tuple[str, str]:
     cause = error.__cause__ or error
     if isinstance(cause, aiohttp.ClientConnectorDNSError):
         return "dns", "its name has no address"
+    if isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, RefusedAddress):
+        return "link_local", "its address is link-local or a cloud's metadata service, see allow_link_local"
     if isinstance(cause, aiohttp.ClientSSLError):
         return "tls", "its certificate or its TLS is not to be trusted"
     return type(error).__name__, "there is no connection"
