@@ -25,6 +25,7 @@ from producer_sdk.contract.control import (
 )
 from producer_sdk.lanes import Lanes
 from producer_sdk.settings import redis_url
+from worker.addresses import refused_host
 from worker.books import Books, Reaper
 from worker.budget.batches import HoldBatches
 from worker.budget.catalogue import rate_cards
@@ -43,7 +44,7 @@ from worker.ledger.step import JournalAttempt, RecordJob
 from worker.orphans import Orphans
 from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
-from worker.providers.client import open_client
+from worker.providers.client import called_at, open_client
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
 from worker.retries.step import CapRetries, RememberFailures
@@ -117,6 +118,8 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
             reasons[deployment.name] = f"no {provider.key_env}"
         elif not provider.base_url and not settings.local_url:
             reasons[deployment.name] = f"no {provider.base_url_env}"
+        elif not provider.allow_link_local and refused_host(called_at(provider, settings.local_url)):
+            reasons[deployment.name] = "its address is link-local or a cloud's metadata service"
     return reasons
 
 
@@ -177,7 +180,7 @@ async def assemble(
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
     keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     plan, cards = await plan_route(settings, routing)
-    http = open_client(settings, transport=transport)
+    http = open_client(settings, routing, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
         [

@@ -47,7 +47,8 @@ class Price:
 class Provider:
     """Where calls go. `key_env` None: no key is needed. `base_url_env` overrides `base_url` when set.
 
-    `budget` is what all tenants together may spend there.
+    `budget` is what all tenants together may spend there. `allow_link_local`: it may be at an address where no
+    provider usually is, see addresses.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Provider:
     key_env: str | None = None
     base_url_env: str | None = None
     budget: Budget = NO_BUDGET
+    allow_link_local: bool = False
 
 
 @dataclass(frozen=True)

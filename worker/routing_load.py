@@ -7,7 +7,6 @@ everything else comes from the routing.yaml in the package.
 from __future__ import annotations
 
 import hashlib
-import re
 import zoneinfo
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -35,11 +34,11 @@ from worker.routing_file import (
     Tokenizer,
 )
 from worker.routing_prices import price_of
+from worker.routing_providers import provider_of
 from worker.routing_runs import RUN_KEYS, run_caps_of
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
 SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
-PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", *BUDGET_KEYS)
 DEPLOYMENT_KEYS = (
     "provider",
     "model",
@@ -88,9 +87,6 @@ LIMIT_KEYS = (
     "unsafe_document",
 )
 SHARE_KEYS = ("concurrency", "requests_per_min", "tokens_per_min")
-LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
-_ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
-_URL = re.compile(r"https?://[^\s/@]+(/[^\s@]*)?", re.ASCII)
 _TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
 _TENANT_NAME: TypeAdapter[str] = TypeAdapter(TenantName)
 T = TypeVar("T")
@@ -105,9 +101,9 @@ def load(path: Path) -> RoutingFile:
     return routing
 
 
-def check(path: Path) -> list[str]:
-    """Every mistake of the file, one sentence each; none when it loads."""
-    return _read(path)[1]
+def check(path: Path, *, local_url: str | None = None) -> list[str]:
+    """Every mistake of the file, one sentence each; none when it loads. `local_url`: FAIRLANE_LOCAL_URL's value."""
+    return _read(path, local_url)[1]
 
 
 def packaged_routing() -> Path:
@@ -117,7 +113,7 @@ def packaged_routing() -> Path:
     return inside if inside.is_file() else package.parent / "routing.yaml"
 
 
-def _read(path: Path) -> tuple[RoutingFile | None, list[str]]:
+def _read(path: Path, local_url: str | None = None) -> tuple[RoutingFile | None, list[str]]:
     faults = Faults(path.name)
     try:
         content = path.read_bytes()
@@ -139,15 +135,17 @@ def _read(path: Path) -> tuple[RoutingFile | None, list[str]]:
         for name, task in entries.items():
             _check_task_name(task, name)
     else:
-        routing = _whole_file(root)
+        routing = _whole_file(root, local_url)
     if faults.found:
         return None, faults.found
     return replace(routing, version=version.hexdigest()[:12]), []
 
 
-def _whole_file(root: Place) -> RoutingFile:
+def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
     fields = root.fields(SECTIONS, required=("providers", "aliases", "tasks", "tiers"))
-    providers = _named(fields.entries_of("providers"), _provider)
+    providers = _named(
+        fields.entries_of("providers"), lambda name, place: provider_of(name, place, local_url=local_url)
+    )
     aliases = _named(fields.entries_of("aliases"), lambda _name, alias: _alias(alias, providers))
     _check_same_everywhere(fields.entries_of("aliases"), aliases)
     tasks = _named(fields.entries_of("tasks"), lambda name, task: _task(name, task, aliases))
@@ -183,42 +181,6 @@ def _named(entries: dict[str, Place], build: Callable[[str, Place], T]) -> dict[
     return {name: build(name, place) for name, place in entries.items()}
 
 
-def _provider(name: str, place: Place) -> Provider:
-    fields = place.fields(PROVIDER_KEYS, required=("dialect",))
-    if "base_url" not in fields.entries and "base_url_env" not in fields.entries:
-        place.fault("'base_url' is missing: add it, or 'base_url_env'")
-    key_env, base_url_env = fields.text("key_env"), fields.text("base_url_env")
-    if key_env and not _ENVIRONMENT_NAME.fullmatch(key_env):
-        fields.entries["key_env"].fault(
-            "write an environment variable's name, for example OPENAI_API_KEY, never the value itself"
-        )
-    if base_url_env and base_url_env != LOCAL_URL_ENV:
-        fields.entries["base_url_env"].fault(f"found '{base_url_env}', only {LOCAL_URL_ENV} is read")
-    base_url = fields.text("base_url")
-    if base_url and not _URL.fullmatch(base_url):
-        fields.entries["base_url"].fault(
-            "write a URL that starts with https:// or http:// and holds no password"
-        )
-    return Provider(
-        name=name,
-        dialect=_choice(fields, "dialect", get_args(Dialect)) or "openai",
-        base_url=(base_url or "").rstrip("/"),
-        key_env=key_env,
-        base_url_env=base_url_env,
-        budget=budget_of(fields),
-    )
-
-
-def _choice(fields: Fields, name: str, choices: Collection[str]) -> Any:
-    place = fields.entries.get(name)
-    if place is None:
-        return None
-    text = place.text()
-    if text and text not in choices:
-        place.fault(f"found '{text}', write {' or '.join(choices)}")
-    return text if text in choices else None
-
-
 def _alias(place: Place, providers: dict[str, Provider]) -> tuple[Deployment, ...]:
     items = place.items()
     deployments = tuple(_deployment(item, providers) for item in items)
@@ -250,8 +212,8 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
         max_output_tokens=max_output_tokens,
         weight=1 if weight is None else weight,
         price=price_of(fields.entries["price"]) if "price" in fields.entries else None,
-        tokenizer=_choice(fields, "tokenizer", get_args(Tokenizer)),
-        service_tier=_choice(fields, "service_tier", SERVICE_TIERS[provider.dialect]) if provider else None,
+        tokenizer=fields.choice("tokenizer", get_args(Tokenizer)),
+        service_tier=fields.choice("service_tier", SERVICE_TIERS[provider.dialect]) if provider else None,
         answers_as=_texts(fields.entries.get("answers_as")),
     )
 
@@ -312,8 +274,8 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collec
         "burst_s": fields.number("burst_s", low=Decimal("0.1"), high=3_600),
         "max_pending": fields.whole("max_pending", high=100_000_000),
         "retries_per_min": fields.whole("retries_per_min", low=0, high=1_000_000),
-        "unsafe_tool_result": _choice(fields, "unsafe_tool_result", get_args(Action)),
-        "unsafe_document": _choice(fields, "unsafe_document", get_args(Action)),
+        "unsafe_tool_result": fields.choice("unsafe_tool_result", get_args(Action)),
+        "unsafe_document": fields.choice("unsafe_document", get_args(Action)),
     }
     for name in ("allow", "deny"):
         if name in fields.entries:

@@ -62,7 +62,7 @@ class WorkerSettings:
             watchdog_s=_number("FAIRLANE_WATCHDOG_S", 30.0),
             ledger_timeout_s=_number("FAIRLANE_LEDGER_TIMEOUT_S", 10.0),
             connect_timeout_s=_number("FAIRLANE_CONNECT_TIMEOUT_S", 10.0),
-            local_url=os.environ.get("FAIRLANE_LOCAL_URL") or None,
+            local_url=local_url(),
             metrics_address=os.environ.get("FAIRLANE_METRICS_ADDRESS") or None,
         )
 
@@ -94,6 +94,11 @@ class WorkerSettings:
         }
         inherited = {name: value for name, value in os.environ.items() if name not in without}
         return inherited | {name: str(value) for name, value in own.items()}
+
+
+def local_url() -> str | None:
+    """Where the local model or the twin is."""
+    return os.environ.get("FAIRLANE_LOCAL_URL") or None
 
 
 def find_routing(path: str | None = None) -> Path:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import yaml
 
@@ -189,6 +190,13 @@ class Fields:
     def truth(self, name: str, *, default: bool) -> bool:
         """True or false under a name."""
         return self.entries[name].truth() if name in self.entries else default
+
+    def choice(self, name: str, choices: Collection[str]) -> Any:
+        """One of several words under a name."""
+        text = self.text(name)
+        if text and text not in choices:
+            self.entries[name].fault(f"found '{text}', write {' or '.join(choices)}")
+        return text if text in choices else None
 
     def entries_of(self, name: str) -> dict[str, Place]:
         """The mapping under a name, empty when absent."""

@@ -20,13 +20,13 @@ from worker.routing_file import Price
 from worker.routing_load import (
     DEPLOYMENT_KEYS,
     LIMIT_KEYS,
-    PROVIDER_KEYS,
     SECTIONS,
     TASK_KEYS,
     check,
     load,
 )
 from worker.routing_prices import PRICE_KEYS
+from worker.routing_providers import PROVIDER_KEYS
 
 SHIPPED = REPO / "routing.yaml"
 

@@ -25,6 +25,12 @@ tenants:
 """
 
 
+NO_PROVIDER = (
+    "is a link-local address or a cloud's metadata service, where keys and prompts must not go: write the provider's "
+    "own address, or 'allow_link_local: true' if a model is served there"
+)
+
+
 def replaced(old: str, new: str) -> str:
     assert old in GOOD
     return GOOD.replace(old, new, 1)
@@ -158,6 +164,24 @@ WRONG: list[tuple[str, str]] = [
         replaced("https://api.openai.com/v1", "https://me:secret@api.openai.com"),
         "routing.yaml:2:39: providers.openai.base_url: write a URL that starts with https:// or http:// and holds no "
         "password",
+    ),
+    (
+        replaced("https://api.openai.com/v1", "http://169.254.169.254/v1"),
+        f"routing.yaml:2:39: providers.openai.base_url: '169.254.169.254' {NO_PROVIDER}",
+    ),
+    (
+        replaced("https://api.openai.com/v1", '"http://[::ffff:a9fe:a9fe]/"'),
+        f"routing.yaml:2:39: providers.openai.base_url: '::ffff:a9fe:a9fe' {NO_PROVIDER}",
+    ),
+    (
+        replaced("https://api.openai.com/v1", "http://metadata.google.internal, allow_link_local: false"),
+        f"routing.yaml:2:39: providers.openai.base_url: 'metadata.google.internal' {NO_PROVIDER}",
+    ),
+    (
+        replaced(
+            "base_url_env: FAIRLANE_LOCAL_URL", "base_url_env: FAIRLANE_LOCAL_URL, allow_link_local: maybe"
+        ),
+        "routing.yaml:3:80: providers.local.allow_link_local: found 'maybe', write true or false",
     ),
     (
         replaced("base_url_env: FAIRLANE_LOCAL_URL", "base_url_env: MY_URL"),

@@ -9,7 +9,7 @@ import click
 from worker.cli.asked import WRONG_SETTING, example, json_option, say
 from worker.routing_load import check as faults_of
 from worker.routing_load import load
-from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings, local_url
 
 
 @click.group(epilog=example("fairlane routing check", "fairlane routing check ./routing.yaml --json"))
@@ -26,7 +26,7 @@ def routing() -> None:
 def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     """Check FILE (else FAIRLANE_ROUTING, else ./routing.yaml); a bare mapping of tasks is accepted too."""
     path = file or WorkerSettings.from_env().routing_path
-    faults = faults_of(path)
+    faults = faults_of(path, local_url=local_url())
     if faults:
         say(
             {"file": str(path), "valid": False, "faults": faults},

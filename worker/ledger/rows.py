@@ -120,7 +120,7 @@ def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
         fleet=job_run.fleet,
         created_at=now,
         batch_id=job_run.batch_id,
-        run_id=_plain(job.run_id or job.parent_run_id),
+        run_id=plain(job.run_id or job.parent_run_id),
     )
 
 

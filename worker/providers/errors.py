@@ -16,7 +16,7 @@ import pydantic_core
 
 from producer_sdk.contract import Usage
 from worker.errors import Billed, FailureKind, ProviderError
-from worker.providers.failure_codes import CODES, PHRASES, STATUS_FIRST, STATUSES
+from worker.providers.failure_codes import CODES, MAY_BE_BILLED, PHRASES, STATUS_FIRST, STATUSES
 
 _GENERATED = (
     FailureKind.SERVER_ERROR,
@@ -25,7 +25,10 @@ _GENERATED = (
 
 _LONGEST_WAIT_S = 7 * 86_400.0
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_TRY_AGAIN = re.compile(r"try again in (?:(\d{1,6})m(?!s))?\s?(?:(\d{1,9}(?:\.\d{1,9})?)(ms|s))?")
+_AMOUNT = r"(\d{1,9}(?:\.\d{1,9})?)\s?(milliseconds?|ms|minutes?|m|hours?|h|days?|d|seconds?|s)(?![a-z])"
+_TRY_AGAIN = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_AMOUNT}\s?){{1,4}})", re.IGNORECASE)
+_EACH_AMOUNT = re.compile(_AMOUNT, re.IGNORECASE)
+_UNITS_S = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "s": 1.0}
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 
@@ -34,14 +37,15 @@ def refused(
 ) -> ProviderError:
     """The error for an answer that is no success; `headers` by their names in lower case."""
     error = _error_in(body)
-    kind, billed = _meaning(status, error)
+    wait_s = retry_after_s(headers, error, now=now)
+    kind, billed = _meaning(status, error, advised=headers.get("x-should-retry"), waits=wait_s is not None)
     code = _shown_code(error) or ("redirect" if 300 <= status < 400 else None)
     return ProviderError(
         kind,
         f"{provider} answered {status}" + (f" ({code})" if code else ""),
         status=status,
         billed=billed,
-        retry_after_s=retry_after_s(headers, error, now=now),
+        retry_after_s=wait_s,
         code=code,
     )
 
@@ -83,8 +87,9 @@ def retry_after_s(headers: Mapping[str, str], error: Mapping[str, Any], *, now: 
         if _SECONDS.fullmatch(headers.get(name, "").strip()):
             return _wait(float(headers[name]) / 1000)
     stated = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(stated):
-        return _wait(float(stated))
+    first = stated.partition(",")[0]  # a header that a proxy repeated
+    if _SECONDS.fullmatch(first):
+        return _wait(float(first))
     date = _http_date(stated)
     if date:
         return _wait((date - now).total_seconds())
@@ -104,33 +109,59 @@ def _http_date(text: str) -> datetime | None:
 
 
 def _wait_in_message(error: Mapping[str, Any]) -> float | None:
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+    for detail in _details(error):
+        delay = detail.get("retryDelay")
         if isinstance(delay, str) and _SECONDS.fullmatch(delay.removesuffix("s")):
             return _wait(float(delay.removesuffix("s")))
     found = _TRY_AGAIN.search(_message(error))
-    if not found or not (found[1] or found[2]):
+    if not found:
         return None
-    seconds = float(found[2] or 0) / (1000 if found[3] == "ms" else 1)
-    return _wait(60 * int(found[1] or 0) + seconds)
+    return _wait(
+        sum(float(amount) * _unit_s(unit.lower()) for amount, unit in _EACH_AMOUNT.findall(found[1]))
+    )
 
 
-def _meaning(status: int, error: Mapping[str, Any]) -> tuple[FailureKind, Billed]:
+def _unit_s(unit: str) -> float:
+    if unit in ("ms", "millisecond", "milliseconds"):
+        return 0.001
+    return _UNITS_S[unit[0]]
+
+
+def _meaning(
+    status: int, error: Mapping[str, Any], *, advised: str | None, waits: bool
+) -> tuple[FailureKind, Billed]:
+    """`advised`: the x-should-retry header, which outweighs what is only guessed from the status."""
     unlisted: Billed = "unknown" if status >= 500 and not error else "no"
     known, billed = STATUSES.get(status, (None, unlisted))
+    if any(code in MAY_BE_BILLED for code in _codes(error)):
+        billed = "unknown"
     if status in STATUS_FIRST:
         return STATUS_FIRST[status], billed
     if status < 400:
         return FailureKind.SERVER_ERROR, "no" if status >= 300 else "unknown"
+    kind = _stated(status, error, known) or known
+    if kind is FailureKind.RATE_LIMITED and advised == "false" and not waits:
+        return FailureKind.QUOTA_EXHAUSTED, billed  # to wait is of no use: no limit of haste
+    passing = status >= 500 or advised == "true"
+    return kind or (FailureKind.SERVER_ERROR if passing else FailureKind.INVALID_REQUEST), billed
+
+
+def _stated(status: int, error: Mapping[str, Any], known: FailureKind | None) -> FailureKind | None:
+    """What the body says; None where it says less than the status."""
+    if _is_daily(error):
+        return FailureKind.QUOTA_EXHAUSTED
     found = next((CODES[code] for code in _codes(error) if code in CODES), None)
     if found is FailureKind.SERVER_ERROR and known:
         found = None  # the code for "something broke" says less than the status
-    if found is None and status < 500:
-        found = _by_phrase(error)
-    return found or known or (
-        FailureKind.INVALID_REQUEST if status < 500 else FailureKind.SERVER_ERROR
-    ), billed
+    if found is FailureKind.INVALID_REQUEST and known and status >= 500:
+        found = None  # a reseller's 503 with model_not_found: it has no channel for the model now
+    return _by_phrase(error) if found is None and status < 500 else found
+
+
+def _is_daily(error: Mapping[str, Any]) -> bool:
+    """Whether Google says that a day's quota is spent: it names a short delay all the same."""
+    violations = [one for detail in _details(error) for one in _objects(detail.get("violations"))]
+    return any("PerDay" in str(one.get("quotaId")) for one in violations)
 
 
 def _by_phrase(error: Mapping[str, Any]) -> FailureKind | None:
@@ -139,7 +170,10 @@ def _by_phrase(error: Mapping[str, Any]) -> FailureKind | None:
 
 
 def _error_in(body: bytes) -> dict[str, Any]:
-    """The error object in a body: {"error": {…}}, [{"error": {…}}] or the object itself; empty when there is none."""
+    """The error object in a body; empty when there is none.
+
+    It is under `error`, the first of `errors`, or the body itself, which may be the only object of a list.
+    """
     try:
         value = pydantic_core.from_json(body)
     except ValueError:
@@ -147,9 +181,9 @@ def _error_in(body: bytes) -> dict[str, Any]:
     value = value[0] if isinstance(value, list) and value else value
     if not isinstance(value, dict):
         return {}
-    error = value.get("error", value)
+    error = value.get("error") or next(iter(_objects(value.get("errors"))), value)
     if isinstance(error, str):
-        return {"message": error}
+        return {"message": error, "code": value.get("code"), "type": value.get("type")}
     return error if isinstance(error, dict) and error.keys() & {"message", "type", "code", "status"} else {}
 
 
@@ -159,9 +193,19 @@ def _codes(error: Mapping[str, Any]) -> Iterator[str]:
     nested = details.get("error_code") if isinstance(details, dict) else None
     inner = error.get("innererror")
     deeper = inner.get("code") if isinstance(inner, dict) else None
-    for code in (nested, deeper, error.get("code"), error.get("type"), error.get("status")):
+    reasons = [detail.get("reason") for detail in _details(error)]
+    for code in (nested, deeper, *reasons, error.get("code"), error.get("type"), error.get("status")):
         if isinstance(code, str) and _CODE.fullmatch(code):
             yield code
+
+
+def _details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Google's details; Anthropic's are one object."""
+    return _objects(error.get("details"))
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _shown_code(error: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ import aiohttp
 import httpx
 
 from producer_sdk.contract import Usage
+from worker.addresses import RefusedAddress
 from worker.errors import Billed, FailureKind, ProviderError
 from worker.providers.errors import broken
 
@@ -30,8 +31,13 @@ _NOTHING_SENT = (
 def before_answer(provider: str, error: Exception, *, sent: bool) -> ProviderError:
     """The error for a call that got no answer at all; `sent`: it was under way when this came."""
     if not sent or _is_unsent(error):
+        code, why = _why_unsent(error)
         return ProviderError(
-            FailureKind.CONNECT_ERROR, f"{provider} cannot be reached", billed="no", code=type(error).__name__
+            FailureKind.CONNECT_ERROR, f"{provider} cannot be reached: {why}", billed="no", code=code
+        )
+    if isinstance(error, aiohttp.ClientResponseError):
+        return broken(
+            f"{provider} answered in no HTTP that can be read, or with too long headers", code="not_http"
         )
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return timed_out(provider, None)
@@ -51,6 +57,17 @@ def timed_out(provider: str, usage: Usage | None, *, sent: bool = True) -> Provi
     what = f"{provider} did not answer in the attempt's time"
     billed: Billed = "unknown" if sent else "no"
     return ProviderError(FailureKind.TIMEOUT, what, billed=billed, usage=usage, code="timeout")
+
+
+def _why_unsent(error: Exception) -> tuple[str, str]:
+    cause = error.__cause__ or error
+    if isinstance(cause, aiohttp.ClientConnectorDNSError):
+        return "dns", "its name has no address"
+    if isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, RefusedAddress):
+        return "link_local", "its address is link-local or a cloud's metadata service, see allow_link_local"
+    if isinstance(cause, aiohttp.ClientSSLError):
+        return "tls", "its certificate or its TLS is not to be trusted"
+    return type(error).__name__, "there is no connection"
 
 
 def _is_unsent(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from worker.job_run import Attempt
 from worker.providers.errors import broken
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
+MOST_TOOL_CALLS = 1_000
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ class Collected:
 
     def call(self, key: object, *, call_id: Any = None, name: Any = None, arguments: Any = None) -> None:
         """More of the tool call that the provider knows by `key`."""
+        if key not in self._calls and len(self._calls) == MOST_TOOL_CALLS:
+            raise broken(f"the answer has over {MOST_TOOL_CALLS} tool calls", code="answer_too_large")
         growing = self._calls.setdefault(key, _GrowingCall())
         if isinstance(call_id, str) and call_id:
             growing.id = call_id

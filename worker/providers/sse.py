@@ -54,7 +54,7 @@ class EventStream:
         field, _colon, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._size += len(value)
+            self._size += len(value) + 1
             if self._size > self._most_line:
                 raise StreamTooLarge("line")
             self._data.append(value)

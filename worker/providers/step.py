@@ -16,15 +16,16 @@ from worker.errors import Billed, ProviderError
 from worker.job_run import Answer, Attempt, ProceedAttempt
 from worker.providers import failures
 from worker.providers.anthropic import Anthropic
+from worker.providers.body import pieces
 from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
+from worker.providers.client import called_at
 from worker.providers.errors import broken, not_a_stream, refused
 from worker.providers.openai import OpenAI
 from worker.providers.reply import Adapter, Reader, Reply, Request
 from worker.providers.sse import EventStream, StreamTooLarge
 from worker.rate_card import RateCard
-from worker.routing_file import Dialect, Provider
+from worker.routing_file import Dialect
 
-LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
 ATTEMPT_HEADER = "x-fairlane-attempt"
 EVENT_STREAM = "text/event-stream"
 _MOST_ERROR_BYTES = 64 * 1024
@@ -61,7 +62,8 @@ class CallProvider:
         started = time.monotonic()
         provider = attempt.call.deployment.provider
         adapter = self._adapters[provider.dialect]
-        request = adapter.request(attempt, base_url=self._url(provider), key=self._keys.get(provider.name))
+        base_url, key = called_at(provider, self._local_url), self._keys.get(provider.name)
+        request = adapter.request(attempt, base_url=base_url, key=key)
         request.headers.update({"content-type": "application/json", ATTEMPT_HEADER: str(attempt.id)})
         exchange = _Exchange(self._client, self._crossing, provider.name, request, adapter.reader())
         try:
@@ -81,11 +83,6 @@ class CallProvider:
             return
         self._warned.add((name, flag))
         logger.warning("%s was answered by what has no price (%s): %s", name, flag, _ADVICE[flag])
-
-    def _url(self, provider: Provider) -> str:
-        if provider.base_url_env == LOCAL_URL_ENV and self._local_url:
-            return self._local_url
-        return provider.base_url
 
 
 class _Exchange:
@@ -134,7 +131,7 @@ class _Exchange:
     async def _read(self, response: httpx.Response) -> None:
         """Read until the closing event, or the end of the stream."""
         first = middle = True
-        chunks = response.aiter_bytes()
+        chunks = pieces(response)
         async for chunk in chunks:
             if first:
                 await self._cross("first_chunk")
@@ -203,10 +200,11 @@ def _is_stream(response: httpx.Response) -> bool:
 async def _some_of(response: httpx.Response) -> bytes:
     """The beginning of a body that is no answer."""
     body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > _MOST_ERROR_BYTES:
-            break
+    with suppress(ProviderError):  # packed in a way that cannot be read: the status says what it is
+        async for chunk in pieces(response):
+            body += chunk
+            if len(body) > _MOST_ERROR_BYTES:
+                break
     return body[:_MOST_ERROR_BYTES]
 
 

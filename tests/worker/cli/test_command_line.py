@@ -93,6 +93,13 @@ def test_routing_check_names_every_mistake_with_its_line(tmp_path: Path) -> None
     assert len(result.stdout.splitlines()) == 2
 
 
+def test_routing_check_refuses_a_metadata_address_in_the_environment(tmp_path: Path) -> None:
+    url = "http://169.254.169.254/v1"
+    result = run("routing", "check", str(ROOT / "routing.yaml"), home=tmp_path, FAIRLANE_LOCAL_URL=url)
+    assert result.exit_code != 0
+    assert re.search(r"routing.yaml:\d+:\d+: .*'169.254.169.254' is a link-local address", result.stdout)
+
+
 def test_the_seeds_own_routing_is_accepted(shared_data: Path, tmp_path: Path) -> None:
     assert run("routing", "check", str(shared_data / "seed" / "routing.json"), home=tmp_path).exit_code == 0
 

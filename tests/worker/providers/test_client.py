@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 
 import httpx
+import pytest
 
-from tests.worker.providers.attempts import settings
+from tests.worker.providers.attempts import attempt, no_proceed, settings
+from worker.assembly import unusable
+from worker.embedded.twin import Twin
+from worker.errors import FailureKind, ProviderError
 from worker.providers.client import MOST_CONNECTIONS, allow_open_files, open_client
+from worker.providers.step import CallProvider
+from worker.routing_file import Deployment, Provider, RoutingFile
 
 
 async def test_the_client_keeps_to_the_settings_and_never_follows_or_borrows():
@@ -35,3 +42,50 @@ def test_the_limit_of_open_files_is_raised_and_never_lowered():
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert MOST_CONNECTIONS >= 2000
+
+
+def routed(*providers: Provider) -> RoutingFile:
+    """A routing file of these providers alone."""
+    named = {provider.name: provider for provider in providers}
+    return RoutingFile(version="test", providers=named, aliases={}, tasks={}, tiers={}, tenants={})
+
+
+async def tried(url: str, routing: RoutingFile | None = None) -> tuple[FailureKind, str, str | None]:
+    """How a call to this address fails."""
+    async with open_client(settings(connect_timeout_s=0.3), routing) as client:
+        with pytest.raises(ProviderError) as caught:
+            await CallProvider(client=client, keys={"twin-openai": "sk"}).run(attempt(url), no_proceed)
+    return caught.value.kind, caught.value.billed, caught.value.code
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254", "0xA9FEA9FE", "[::ffff:a9fe:a9fe]", "[fe80::1]", "[fd00:ec2::254]"],
+)
+async def test_no_connection_is_opened_to_a_link_local_address_whatever_resolved_to_it(host: str):
+    other = Provider("other", "openai", "http://169.254.7.7", allow_link_local=True)
+    for routing in (None, routed(other)):
+        assert await tried(f"http://{host}", routing) == (FailureKind.CONNECT_ERROR, "no", "link_local")
+
+
+async def test_a_provider_that_may_be_there_is_connected_to():
+    said = Provider("near", "openai", "http://[fe80::1]:9/v1", allow_link_local=True)
+    kind, billed, code = await tried(said.base_url, routed(said))  # without its interface it has no route
+    assert (kind, billed) == (FailureKind.CONNECT_ERROR, "no")
+    assert code != "link_local"
+
+
+async def test_loopback_is_connected_to():
+    async with Twin() as twin, open_client(settings(), routed()) as client:
+        assert (await CallProvider(client=client, keys={}).run(attempt(twin.url), no_proceed)).text
+
+
+def test_a_deployment_at_a_link_local_address_of_the_environment_is_left_out():
+    local = Provider("local", "openai", "", base_url_env="FAIRLANE_LOCAL_URL")
+    for provider, expected in (
+        (local, {"local/m": "its address is link-local or a cloud's metadata service"}),
+        (replace(local, allow_link_local=True), {}),
+    ):
+        deployment = Deployment("local/m", provider, "m", 100, 10)
+        routing = replace(routed(provider), aliases={"a": (deployment,)})
+        assert unusable(routing, settings(local_url="http://169.254.169.254"), {}) == expected

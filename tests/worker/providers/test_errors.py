@@ -10,23 +10,67 @@ from typing import Any
 import pytest
 import yaml
 
-from worker.errors import FailureKind
+from worker.errors import FailureKind, ProviderError
+from worker.fallback.rules import Decision, Failed, after
+from worker.job_run import PlannedCall
 from worker.providers.errors import inside_stream, refused
-from worker.providers.failure_codes import CODES, STATUSES
+from worker.providers.failure_codes import CODES, MAY_BE_BILLED, STATUSES
+from worker.rate_card import RateCard
+from worker.routing_file import Deployment, Provider
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WIRE_CASES = Path(__file__).parents[2] / "wire_cases"
 ROWS: list[list[Any]] = yaml.safe_load((WIRE_CASES / "errors.yaml").read_text())
 
 
+def refusal(row: list[Any]) -> ProviderError:
+    """What a row's answer is read as."""
+    body = row[3] if isinstance(row[3], str) else json.dumps(row[3])
+    return refused("acme-llm", status=row[1], headers=row[2], body=body.encode(), now=NOW)
+
+
+def planned(provider: str, *, context_tokens: int) -> PlannedCall:
+    """A call planned at a provider of this name."""
+    at = Provider(provider, "openai", "http://provider.test")
+    deployment = Deployment(f"{provider}/m", at, "m", context_tokens, 50)
+    return PlannedCall(deployment, "fast-small", RateCard.flat("m", provider, 1, 1, 1, 1), 1)
+
+
+def follows(error: ProviderError, call: PlannedCall, *, rest: list[PlannedCall]) -> Decision:
+    """What follows a first failure with 600 s left."""
+    return after(
+        Failed(call, error),
+        rest=rest,
+        tries_here=1,
+        remaining_s=600,
+        waited_ms=0,
+        billed=error.billed != "no",
+        jitter=0.5,
+    )
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_an_error_means_what_its_row_says(row: list[Any]):
-    _name, status, headers, body, kind, billed, wait_s = row
-    raw = body if isinstance(body, str) else json.dumps(body)
-    error = refused("acme-llm", status=status, headers=headers, body=raw.encode(), now=NOW)
+    status, (kind, billed, wait_s) = row[1], row[4:7]
+    error = refusal(row)
     assert (error.kind, error.billed, error.retry_after_s) == (FailureKind(kind), billed, wait_s)
     assert error.status == status
     assert str(error).startswith(f"acme-llm answered {status}")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_what_follows_an_error_is_what_its_row_says(row: list[Any]):
+    *_case, move, last_move = row
+    here, other = planned("acme-llm", context_tokens=100), planned("other-llm", context_tokens=200)
+    assert follows(refusal(row), here, rest=[other]).move == move
+    assert follows(refusal(row), here, rest=[]).move == last_move
+
+
+def test_the_table_has_a_case_of_its_own_name_for_every_error_that_is_known():
+    assert len({row[0] for row in ROWS}) == len(ROWS) >= 120
+    told = {refusal(row).code for row in ROWS}
+    assert {"rate_limit_exceeded", "enforced_spend_limit_reached", "exceed_context_size_error"} <= told
+    assert told >= MAY_BE_BILLED
 
 
 def test_every_kind_that_a_status_or_code_can_have_stands_in_the_table():

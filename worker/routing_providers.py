@@ -1,0 +1,57 @@
+"""Providers in routing.yaml: where calls go, in which dialect, with whose key."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+from worker.addresses import refused_host
+from worker.routing_budgets import BUDGET_KEYS, budget_of
+from worker.routing_file import Dialect, Provider
+from worker.yaml_nodes import Place
+
+PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", "allow_link_local", *BUDGET_KEYS)
+LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
+_ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
+_URL = re.compile(r"https?://[^\s/@\\?#]+(/[^\s@]*)?", re.ASCII)
+
+
+def provider_of(name: str, place: Place, *, local_url: str | None) -> Provider:
+    """One provider; `local_url`: what FAIRLANE_LOCAL_URL holds, where it is to be checked."""
+    fields = place.fields(PROVIDER_KEYS, required=("dialect",))
+    if "base_url" not in fields.entries and "base_url_env" not in fields.entries:
+        place.fault("'base_url' is missing: add it, or 'base_url_env'")
+    key_env, base_url_env = fields.text("key_env"), fields.text("base_url_env")
+    if key_env and not _ENVIRONMENT_NAME.fullmatch(key_env):
+        fields.entries["key_env"].fault(
+            "write an environment variable's name, for example OPENAI_API_KEY, never the value itself"
+        )
+    if base_url_env and base_url_env != LOCAL_URL_ENV:
+        fields.entries["base_url_env"].fault(f"found '{base_url_env}', only {LOCAL_URL_ENV} is read")
+    base_url = fields.text("base_url")
+    if base_url and not _URL.fullmatch(base_url):
+        fields.entries["base_url"].fault(
+            "write a URL that starts with https:// or http:// and holds no password"
+        )
+    allowed = fields.truth("allow_link_local", default=False)
+    if not allowed:
+        _check_address(fields.entries.get("base_url"), base_url)
+        _check_address(fields.entries.get("base_url_env"), local_url)
+    return Provider(
+        name=name,
+        dialect=fields.choice("dialect", get_args(Dialect)) or "openai",
+        base_url=(base_url or "").rstrip("/"),
+        key_env=key_env,
+        base_url_env=base_url_env,
+        budget=budget_of(fields),
+        allow_link_local=allowed,
+    )
+
+
+def _check_address(place: Place | None, url: str | None) -> None:
+    host = refused_host(url) if url else None
+    if place and host:
+        place.fault(
+            f"'{host}' is a link-local address or a cloud's metadata service, where keys and prompts must not go: "
+            "write the provider's own address, or 'allow_link_local: true' if a model is served there"
+        )
