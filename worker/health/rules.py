@@ -146,7 +146,7 @@ def _cool(seconds: float, kind: FailureKind, why: str) -> CoolDown | None:
 def obstacle(deployment: Deployment, view: View, *, age_s: float) -> Obstacle | None:
     """Why this deployment takes no call now, by a view that is `age_s` old; None: it may be asked."""
     for pause in view.pauses:
-        if pause.scope in ("all", f"provider:{deployment.provider.name}") and _lasts(pause.left_s, age_s):
+        if pause.scope in scopes(deployment) and _lasts(pause.left_s, age_s):
             return Obstacle("paused", told("paused", 0, pause.reason), paused_s(pause))
     standing = view.deployments.get(deployment.name, Standing())
     for cool in (standing.cool, view.providers.get(deployment.provider.name)):
@@ -159,6 +159,11 @@ def obstacle(deployment: Deployment, view: View, *, age_s: float) -> Obstacle | 
     if left_s > 0:
         return Obstacle("open", told("open", left_s, standing.open_why), left_s)
     return Obstacle("probing", told("probing", 0, ""), 1.0) if standing.is_probed else None
+
+
+def scopes(deployment: Deployment) -> tuple[str, str]:
+    """The pauses that stop a deployment's new calls."""
+    return "all", f"provider:{deployment.provider.name}"
 
 
 def told(kind: str, left_s: float, why: str) -> str:
