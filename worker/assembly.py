@@ -37,6 +37,8 @@ from worker.cache.store import ExactCache
 from worker.control import AnswerControl, Answering
 from worker.fallback.step import CallWithFallback
 from worker.gathering import GatheringRedis
+from worker.health.step import AvoidUnhealthy, WatchDeployment
+from worker.health.store import HealthStore
 from worker.job_run import JobStep, ProceedJob
 from worker.ledger.ledger import Ledger
 from worker.ledger.report import ReportUsage
@@ -149,6 +151,18 @@ def guards(retry_budget: RetryBudget, runs: Runs, run_tree: RunTree) -> list[Job
     return [RememberFailures(retry_budget), cap_run, CapRetries(retry_budget)]
 
 
+def _caller(
+    settings: WorkerSettings,
+    routing: RoutingFile,
+    http: httpx.AsyncClient,
+    cards: Mapping[str, RateCard],
+    crossing: Crossing,
+) -> CallProvider:
+    """The step that calls, with the keys that are set."""
+    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    return CallProvider(client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing)
+
+
 async def load_counts(routing: RoutingFile, missing: Mapping[str, str]) -> dict[Tokenizer, Count]:
     """The vocabularies of the deployments that can be called. Those that are not installed are said in the log."""
     usable = [d for name, d in routing.deployments().items() if name not in missing]
@@ -178,12 +192,13 @@ async def assemble(
     store = BudgetStore(connection, namespace=namespace, crossing=crossing)
     books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
-    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     plan, cards = await plan_route(settings, routing)
     http = open_client(settings, routing, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
+    health = HealthStore(connection, namespace=namespace, crossing=crossing)
     attempt = attempt_pipeline(
         [
+            WatchDeployment(health),
             HoldBudget(
                 store=store,
                 rebuild=books.rebuild,
@@ -192,9 +207,7 @@ async def assemble(
                 warn=signals.soft_limit,
             ),
             JournalAttempt(ledger),
-            CallProvider(
-                client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing
-            ),
+            _caller(settings, routing, http, cards, crossing),
         ]
     )
     policy, screen = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings))
@@ -212,6 +225,7 @@ async def assemble(
             screen,
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
             plan,
+            AvoidUnhealthy(health),
             CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
         ]
     )

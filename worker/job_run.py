@@ -67,6 +67,7 @@ class Answer:
     rate_card_id: str | None = None  # of the model that answered
     price_flag: str | None = None  # why the cost is only a bound: nobody knows what answered
     standing: JobResult | None = None  # the job's final row, once it is committed
+    exhausted_s: float | None = None  # for how long its headers say that the provider takes no more
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Plan:
 
     calls: tuple[PlannedCall, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    despite: frozenset[str] = frozenset()  # called though its breaker is open: no other is left
 
 
 @dataclass
@@ -143,6 +145,11 @@ class JobRun:
         """Seconds until the one deadline that spans the whole chain."""
         return self.deadline - time.monotonic()
 
+    def left_s(self) -> float:
+        """Seconds until the job's own deadline, which its time in a lane counts towards."""
+        deadline = self.job.deadline
+        return (deadline - utc_now()).total_seconds() if deadline else float("inf")
+
     def result_of(self, answer: Answer) -> JobResult:
         """The job's final result for this answer."""
         return JobResult(
@@ -192,6 +199,7 @@ class Attempt:
     windows: tuple[str, ...] = ()
     batch_id: UUID | None = None  # the batch that it draws on
     sent: bool = False  # bytes may have reached the provider
+    exhausted_s: float | None = None  # as Answer's
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
     returns_share: bool = False  # what it did not use of its share is its batch's again
 

@@ -12,6 +12,7 @@ from worker.cache.step import AnswerFromCache
 from worker.control import AnswerControl
 from worker.errors import JobStopped
 from worker.fallback.step import CallWithFallback
+from worker.health.step import AvoidUnhealthy, WatchDeployment
 from worker.job_run import Answer, Attempt, AttemptStep, JobRun, JobStep, ProceedAttempt, ProceedJob
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.policy.step import ApplyPolicy, EndStopped
@@ -46,14 +47,13 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
         "after safety, so that only screened content is ever a key; before anything costs money",
     ),
     (PlanRoute, "needs the screened content's size and the tier's aliases"),
+    (AvoidUnhealthy, "of a plan that the job alone would get, what takes no calls now is left out"),
     (CallWithFallback, "last: it walks the plan, each attempt through the steps below"),
 )
 
 ATTEMPT_STEPS: tuple[tuple[type[AttemptStep], str], ...] = (
-    (
-        HoldBudget,
-        "outermost: reserves before the journal, and settles in Redis what the journal settled in SQL",
-    ),
+    (WatchDeployment, "outermost: where a deployment takes no call, nothing is reserved or written"),
+    (HoldBudget, "reserves before the journal, and settles in Redis what the journal settled in SQL"),
     (JournalAttempt, "SQL knows of the call before it is made, and of its cost before Redis does"),
     (CallProvider, "the call itself"),
 )

@@ -8,6 +8,7 @@ from worker.cli.asked import EXIT_CODES, FairlaneGroup
 from worker.cli.budget import budget
 from worker.cli.dead import dead
 from worker.cli.demo import demo
+from worker.cli.deployments import deployments, pause, resume
 from worker.cli.doctor import doctor
 from worker.cli.lanes import lanes
 from worker.cli.routing import routing
@@ -37,6 +38,9 @@ for command in (
     budget,
     runs,
     routing,
+    deployments,
+    pause,
+    resume,
     doctor,
     worker,
     flower,
