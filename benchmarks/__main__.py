@@ -15,6 +15,7 @@ from benchmarks import (
     quiet_tenant,
     rate_card,
     reserve_settle,
+    retry_storm,
     submit_rate,
     take_cost,
     token_bounds,
@@ -25,5 +26,5 @@ LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, retry_storm):
     print(benchmark.run(), flush=True)
