@@ -39,6 +39,7 @@ from worker.ledger.ledger import Ledger
 from worker.ledger.report import ReportUsage
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.orphans import Orphans
+from worker.outputs.step import CheckAnswer, StateForm
 from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import open_client
@@ -126,6 +127,19 @@ async def plan_route(
     return PlanRoute(cards=cards, missing=missing, counts=counts), cards
 
 
+def _hold_budget(
+    store: BudgetStore, books: Books, ledger: Ledger, run_tree: RunTree, signals: Signals
+) -> HoldBudget:
+    """The step that reserves and settles."""
+    return HoldBudget(
+        store=store,
+        rebuild=books.rebuild,
+        mirrored=ledger.mirrored,
+        runs=run_tree.runs,
+        warn=signals.soft_limit,
+    )
+
+
 def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     """Who answers what is asked of the fleet itself."""
     return {
@@ -170,21 +184,16 @@ async def assemble(
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
         [
-            HoldBudget(
-                store=store,
-                rebuild=books.rebuild,
-                mirrored=ledger.mirrored,
-                runs=run_tree.runs,
-                warn=signals.soft_limit,
-            ),
+            _hold_budget(store, books, ledger, run_tree, signals),
             JournalAttempt(ledger),
+            CheckAnswer(),
             CallProvider(
                 client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing
             ),
         ]
     )
-    policy, screen = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings))
-    highest = pricing_pipeline([policy, screen, plan])
+    policy, screen, form = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings)), StateForm()
+    highest = pricing_pipeline([policy, screen, form, plan])
     batches = HoldBatches(
         store=store, rows=ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
     )
@@ -196,9 +205,10 @@ async def assemble(
             policy,
             CapRetries(retry_budget),
             screen,
+            form,
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
             plan,
-            CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
+            CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget, follow_up=plan.followed_up),
         ]
     )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)

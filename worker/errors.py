@@ -13,6 +13,7 @@ WorkerError
 ├── BudgetUnavailable    Redis did not answer for the windows of a budget: nothing may be called
 ├── JournalRefused       an attempt admitted by old counters, or voided by the reaper: reserve anew
 └── ProviderError        one attempt failed; fallback decides what follows
+    └── WrongAnswer      (job_run) it was answered, and the answer is not what the job asked for
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ class FailureKind(StrEnum):
     CONTENT_BLOCKED = "content_blocked"
     INVALID_REQUEST = "invalid_request"
     AUTH = "auth"
+    INVALID_OUTPUT = "invalid_output"
     CANCELLED = "cancelled"
 
 

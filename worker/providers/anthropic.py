@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pydantic_core
+from pydantic import JsonValue
 
 from producer_sdk.contract import GenerationParams, ImagePart, Message, TextPart, Tool
 from worker.job_run import Attempt
 from worker.providers.anthropic_reader import AnthropicReader
 from worker.providers.prefix import static_prefix
 from worker.providers.reply import Request, joined
+from worker.providers.schema_forms import in_words, is_native_to_claude
 
 VERSION = "2023-06-01"
 _MOST_BREAKPOINTS = 4
@@ -41,8 +43,8 @@ def _body(attempt: Attempt) -> dict[str, Any]:
     job_run = attempt.job_run
     params = job_run.job.params
     model = attempt.call.deployment.model
-    markers = _markers(job_run.messages, long_lived=attempt.call.card.has_long_writes)
-    system, turns = _split(job_run.messages, markers)
+    markers = _markers(attempt.messages, long_lived=attempt.call.card.has_long_writes)
+    system, turns = _split(attempt.messages, markers)
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": job_run.max_output_tokens,
@@ -58,8 +60,19 @@ def _body(attempt: Attempt) -> dict[str, Any]:
     if params.stop:
         body["stop_sequences"] = params.stop
     if params.response_schema is not None:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": params.response_schema}}
+        _ask_for_schema(body, params.response_schema)
     return body | _tools(params)
+
+
+def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue]) -> None:
+    if is_native_to_claude(schema, model=body["model"]):
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        return
+    turns, told = body["messages"], _text(in_words(schema))
+    if turns and turns[-1]["role"] == "user":
+        turns[-1]["content"].append(told)
+    else:
+        turns.append({"role": "user", "content": [told]})
 
 
 def _tools(params: GenerationParams) -> dict[str, Any]:
