@@ -1,6 +1,6 @@
 """Citations: the form that the prompt asks for, and which of an answer's citations hold. Pure.
 
-A citation is `[id: "quote"]`. The quote may hold brackets and quotation marks: of the places where it may end, the last
+A citation is `[ID: "quote"]`. The quote may hold brackets and quotation marks: of the places where it may end, the last
 at which it stands in its document is taken. Every search is bounded.
 """
 
@@ -16,11 +16,11 @@ from producer_sdk.contract import Citation, Document
 from worker.outputs.quotes import Folded, find, fold
 
 FORM = (
-    "Cite the documents that the answer rests on: after each statement write the document's id and a quote from it, in "
-    'exactly this form: [id: "quote"]\n'
-    "The id is a document's, as it was given. The quote is copied from that document word for word, with nothing left "
-    "out, and is one or two sentences at most. An answer without such a citation, or with one that does not hold, is "
-    "not accepted. Where the answer is JSON, its citations stand inside its texts."
+    "Cite the documents that the answer rests on: after each statement write the id of its document and a quote from "
+    'it, in exactly this form, where ID stands for the id: [ID: "quote"]\n'
+    "The id is that of one of the given documents. The quote is copied from that document word for word, with nothing "
+    "left out, and is one or two sentences at most. An answer without such a citation, or with one that does not hold, "
+    "is not accepted. Where the answer is JSON, its citations stand inside its texts."
 )
 MOST_CITATIONS = 100
 MOST_QUOTE = 2_000
@@ -70,7 +70,7 @@ def check(text: str, documents: Sequence[Document]) -> Checked:
     if len(citations) + len(wrong) > MOST_CITATIONS:
         wrong.insert(0, f"it has more than {MOST_CITATIONS} citations")
     if not citations and not wrong:
-        wrong.append('it cites no document in the form [id: "quote"]')
+        wrong.append('it cites no document in the form [ID: "quote"]')
     return Checked(tuple(citations), tuple(wrong))
 
 

@@ -266,11 +266,12 @@ def _check_unique(validator: Any, wanted: bool, instance: Any, _schema: Any) -> 
 
 def _told(error: Any) -> str:
     """A place of the schema, and what it asks for, where that is short."""
-    asked = error.validator_value
+    place, asked = _pointer(error.absolute_schema_path), error.validator_value
+    if not error.validator:
+        return f"{place}: false"  # a schema that takes nothing has no keyword to name
     if error.validator == "required" and isinstance(error.instance, dict):
         asked = [name for name in asked if name not in error.instance]
     shown = json.dumps(asked, ensure_ascii=False)
-    place = _pointer(error.absolute_schema_path)
     return f"{place}: {shown}" if len(shown) <= _LONGEST_TOLD else place
 
 

@@ -69,9 +69,11 @@ def _body(attempt: Attempt, host: str) -> dict[str, Any]:
 
 
 def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue], host: str) -> None:
-    if host.endswith(_JSON_WITHOUT_SCHEMA_HOSTS):
-        body["response_format"] = {"type": "json_object"}
+    is_object = schema.get("type") == "object"
+    if host.endswith(_JSON_WITHOUT_SCHEMA_HOSTS) or not is_object:
         body["messages"].append({"role": "user", "content": in_words(schema)})
+        if is_object:
+            body["response_format"] = {"type": "json_object"}
         return
     named = {"name": "answer", "schema": schema, "strict": is_strict(schema)}
     body["response_format"] = {"type": "json_schema", "json_schema": named}

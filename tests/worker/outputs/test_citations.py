@@ -19,7 +19,7 @@ DOCS = (
     Document(id="list[0]", text="An index in an id."),
     Document(id="Rules", text="Another one, by case."),
 )
-MISSING = 'it cites no document in the form [id: "quote"]'
+MISSING = 'it cites no document in the form [ID: "quote"]'
 NOT_THERE = "its quote does not stand in the document that it names"
 
 

@@ -127,6 +127,10 @@ def test_pattern_properties_are_checked_by_the_same_patterns():
     assert schemas.faults(schema, {"x": 1}) == ('#/additionalProperties/type: "string"',)
 
 
+def test_a_schema_that_takes_nothing_is_named():
+    assert schemas.faults({"properties": {"x": False}}, {"x": 1}) == ("#/properties: false",)
+
+
 def test_a_schema_that_doubles_its_work_at_each_step_is_given_up():
     doubling = {
         f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(30)

@@ -141,7 +141,6 @@ CLOSED = {
         ),
         ({**CLOSED, "properties": {"a": {"type": "integer", "minimum": 1}}}, True),
         ({**CLOSED, "properties": {"a": {"oneOf": [{"type": "string"}]}}}, False),
-        ({"anyOf": [CLOSED, CLOSED]}, False),
         ({**CLOSED, "$defs": {"b": {"type": "object"}}}, False),
     ],
 )
@@ -160,6 +159,12 @@ def test_deepseek_writes_json_and_is_told_the_schema_at_the_prompts_end():
     assert before == body(ELSEWHERE, messages=STATIC)["messages"]
     assert json.dumps(CLOSED) in told["content"]
     assert "JSON" in told["content"]
+
+
+def test_a_schema_of_something_else_than_an_object_is_told_in_words():
+    sent = body(OPENAI, response_schema={"type": "array", "items": {"type": "string"}})
+    assert "response_format" not in sent
+    assert '"type": "array"' in sent["messages"][-1]["content"]
 
 
 def test_a_re_ask_says_more_and_keeps_the_static_prefix():
