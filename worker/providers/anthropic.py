@@ -117,12 +117,12 @@ def _split(
     """System blocks, and turns: neighbours of one role are one turn, tool results are the user's."""
     system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
-    only_system = all(message.role == "system" for message in messages)
+    as_user = _system_as_user(messages)
     for position, message in enumerate(messages):
         blocks = _blocks(message)
         if blocks and position in markers:
             blocks[-1]["cache_control"] = {"type": "ephemeral", "ttl": markers[position]}
-        if message.role == "system" and not (only_system and position == len(messages) - 1):
+        if message.role == "system" and position != as_user:
             system += blocks
             continue
         role = "assistant" if message.role == "assistant" else "user"
@@ -131,6 +131,12 @@ def _split(
         else:
             turns.append({"role": role, "content": blocks})
     return system, turns
+
+
+def _system_as_user(messages: Sequence[Message]) -> int:
+    """The system message that begins the turns, where no user does: the last one before them; -1 for none."""
+    spoken = next((place for place, one in enumerate(messages) if one.role != "system"), len(messages))
+    return spoken - 1 if spoken == len(messages) or messages[spoken].role == "assistant" else -1
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:

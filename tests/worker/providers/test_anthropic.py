@@ -223,6 +223,19 @@ def test_a_re_ask_says_more_and_marks_the_same_prefix():
     assert markers(sent) == [("A", "5m")]
 
 
+def test_a_re_ask_of_a_job_with_nothing_but_a_system_prompt_begins_with_that_prompt():
+    one = attempt(
+        BASE, "anthropic", messages=[static("A", "a"), static("B", "b")], rate_card=card("twin-small")
+    )
+    more = (Message(role="assistant", content="No."), Message(role="user", content="Cite."))
+    for follow_up in ((), more):
+        one.call = replace(one.call, follow_up=follow_up)
+        sent = json.loads(Anthropic().request(one, base_url=BASE, key="k").body)
+        assert [block["text"] for block in sent["system"]] == ["A"]
+        said = [(turn["role"], turn["content"][0]["text"]) for turn in sent["messages"]]
+        assert said == [("user", "B"), *((message.role, message.text) for message in follow_up)]
+
+
 def test_the_last_block_of_each_static_segment_is_marked():
     messages = [static("A1", "a"), static("A2", "a"), static("B", "b"), USER]
     assert markers(body(messages=messages)) == [("A2", "5m"), ("B", "5m")]
