@@ -44,6 +44,7 @@ from worker.ledger.ledger import Ledger
 from worker.ledger.report import ReportUsage
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.orphans import Orphans
+from worker.outputs.step import CheckAnswer, StateForm
 from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import called_at, open_client
@@ -135,6 +136,19 @@ async def plan_route(
     return PlanRoute(cards=cards, missing=missing, counts=counts), cards
 
 
+def _hold_budget(
+    store: BudgetStore, books: Books, ledger: Ledger, run_tree: RunTree, signals: Signals
+) -> HoldBudget:
+    """The step that reserves and settles."""
+    return HoldBudget(
+        store=store,
+        rebuild=books.rebuild,
+        mirrored=ledger.mirrored,
+        runs=run_tree.runs,
+        warn=signals.soft_limit,
+    )
+
+
 def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     """Who answers what is asked of the fleet itself."""
     return {
@@ -199,19 +213,14 @@ async def assemble(
     attempt = attempt_pipeline(
         [
             WatchDeployment(health),
-            HoldBudget(
-                store=store,
-                rebuild=books.rebuild,
-                mirrored=ledger.mirrored,
-                runs=run_tree.runs,
-                warn=signals.soft_limit,
-            ),
+            _hold_budget(store, books, ledger, run_tree, signals),
             JournalAttempt(ledger),
+            CheckAnswer(),
             _caller(settings, routing, http, cards, crossing),
         ]
     )
-    policy, screen = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings))
-    highest = pricing_pipeline([policy, screen, plan])
+    policy, screen, form = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings)), StateForm()
+    highest = pricing_pipeline([policy, screen, form, plan])
     batches = HoldBatches(
         store=store, rows=ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
     )
@@ -223,10 +232,11 @@ async def assemble(
             policy,
             *guards(retry_budget, Runs(connection, namespace=namespace, crossing=crossing), run_tree),
             screen,
+            form,
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
             plan,
             AvoidUnhealthy(health),
-            CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
+            CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget, follow_up=plan.followed_up),
         ]
     )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)

@@ -14,6 +14,7 @@ WorkerError
 ├── JournalRefused       an attempt admitted by old counters, or voided by the reaper: reserve anew
 ├── DeploymentUnavailable  a deployment takes no call now: fallback asks the next one, or the job waits in its lane
 └── ProviderError        one attempt failed; fallback decides what follows
+    └── WrongAnswer      (job_run) it was answered, and the answer is not what the job asked for
 """
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ class FailureKind(StrEnum):
     CONTENT_BLOCKED = "content_blocked"
     INVALID_REQUEST = "invalid_request"
     AUTH = "auth"
+    INVALID_OUTPUT = "invalid_output"
     CANCELLED = "cancelled"
 
 

@@ -18,6 +18,7 @@ from producer_sdk.contract import (
     AttemptSummary,
     CacheTier,
     Citation,
+    ErrorCode,
     Finding,
     Job,
     JobError,
@@ -29,7 +30,7 @@ from producer_sdk.contract import (
     to_usd,
     uuid7,
 )
-from worker.errors import JobInterrupted, LeaseLost, LedgerUnavailable
+from worker.errors import FailureKind, JobInterrupted, LeaseLost, LedgerUnavailable, ProviderError
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant
 
@@ -72,12 +73,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class PlannedCall:
-    """One deployment of a plan, with what a call of it is predicted to cost at most."""
+    """One deployment of a plan, with what a call of it is predicted to cost at most.
+
+    `follow_up`: what this call says after the job's own messages: a wrong answer, and what was wrong with it.
+    """
 
     deployment: Deployment
     alias: str
     card: RateCard
     highest_pico: int
+    follow_up: tuple[Message, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,11 @@ class Attempt:
     returns_share: bool = False  # what it did not use of its share is its batch's again
 
     @property
+    def messages(self) -> tuple[Message, ...]:
+        """What the provider is sent."""
+        return (*self.job_run.messages, *self.call.follow_up)
+
+    @property
     def created_at(self) -> datetime:
         """The UUID's own millisecond: the row's created_at and its window's date."""
         return created_at(self.id)
@@ -211,6 +221,21 @@ class Attempt:
     def renewed(self) -> Attempt:
         """The same call under a new id, after its journal row was refused."""
         return replace(self, id=uuid7(), epoch=0, windows=(), batch_id=None, sent=False, settled_pico=None)
+
+
+class WrongAnswer(ProviderError):
+    """An answer that was given, and paid, and is not what the job asked for: `wrong` says why, without its words.
+
+    `follow_up`: the messages of a re-ask.
+    """
+
+    def __init__(
+        self, answer: Answer, *, code: ErrorCode, wrong: str, follow_up: tuple[Message, ...]
+    ) -> None:
+        super().__init__(FailureKind.INVALID_OUTPUT, wrong, billed="yes", usage=answer.usage, code=str(code))
+        self.answer = answer
+        self.wrong = wrong
+        self.follow_up = follow_up
 
 
 class JobStep(Protocol):

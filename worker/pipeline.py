@@ -15,6 +15,7 @@ from worker.fallback.step import CallWithFallback
 from worker.health.step import AvoidUnhealthy, WatchDeployment
 from worker.job_run import Answer, Attempt, AttemptStep, JobRun, JobStep, ProceedAttempt, ProceedJob
 from worker.ledger.step import JournalAttempt, RecordJob
+from worker.outputs.step import CheckAnswer, StateForm
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.step import CallProvider
 from worker.retries.step import CapRetries, RememberFailures
@@ -43,6 +44,11 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
     (CapRetries, "before any work is done for a job that an agent resubmits in a loop"),
     (ScreenContent, "before a cache key or a plan is made of the content, and before any model sees it"),
     (
+        StateForm,
+        "after safety, whose fences hold the documents to cite; before the cache, the plan and all money: a job that "
+        "no answer can satisfy costs nothing, and what is added to the prompt is counted",
+    ),
+    (
         AnswerFromCache,
         "after safety, so that only screened content is ever a key; before anything costs money",
     ),
@@ -55,6 +61,10 @@ ATTEMPT_STEPS: tuple[tuple[type[AttemptStep], str], ...] = (
     (WatchDeployment, "outermost: where a deployment takes no call, nothing is reserved or written"),
     (HoldBudget, "reserves before the journal, and settles in Redis what the journal settled in SQL"),
     (JournalAttempt, "SQL knows of the call before it is made, and of its cost before Redis does"),
+    (
+        CheckAnswer,
+        "inside the journal: a wrong answer is settled as a failed attempt that was paid, and never ends its job",
+    ),
     (CallProvider, "the call itself"),
 )
 
@@ -63,6 +73,7 @@ ATTEMPT_STEPS: tuple[tuple[type[AttemptStep], str], ...] = (
 PRICING_STEPS: tuple[tuple[type[JobStep], str], ...] = (
     (ApplyPolicy, "the tier's aliases and the longest answer"),
     (ScreenContent, "fences make the content longer"),
+    (StateForm, "what it adds makes the content longer too, and what it refuses costs nothing"),
     (PlanRoute, "the deployments, and the most that each may cost"),
 )
 

@@ -24,17 +24,19 @@ def may_keep(answer: Answer) -> bool:
 
 
 def cache_key(job_run: JobRun) -> str:
-    """SHA-256 over the length-prefixed tenant, task, first alias, prompt version, parameters, messages and documents.
+    """SHA-256 over the length-prefixed tenant, task, first alias, prompt version, parameters, messages and documents,
+    and whether the answer must cite.
 
     Messages and documents are hashed as they came: the fence around them has another mark on another worker.
     """
-    job = job_run.job
+    job, task = job_run.job, job_run.known_task()
     parts: Iterable[bytes] = (
         job.tenant.encode(),
         job.task.encode(),
         job_run.aliases[0].encode(),
         b"" if job.prompt_version is None else job.prompt_version.encode(),
         str(job_run.max_output_tokens).encode(),
+        b"cited" if task.requires_citations else b"",
         job.params.model_dump_json(exclude={"max_output_tokens"}).encode(),
         pydantic_core.to_json(job.messages),
         pydantic_core.to_json(job.documents),

@@ -50,6 +50,7 @@ def given_again(kept: KeptAnswer, *, latency_ms: int) -> Answer:
         cost_pico=0,
         latency_ms=latency_ms,
         citations=kept.citations,
+        data=kept.data,
         cache="exact",
         saved_pico=kept.cost_pico,
     )

@@ -6,7 +6,7 @@ import logging
 
 import redis.asyncio
 import redis.exceptions
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from producer_sdk.contract import Citation, Crossing, Straight
 from worker.job_run import Answer
@@ -26,6 +26,7 @@ class KeptAnswer(BaseModel):
     deployment: str
     cost_pico: int
     citations: tuple[Citation, ...] = ()
+    data: JsonValue = None
 
     @classmethod
     def of(cls, answer: Answer) -> KeptAnswer:
@@ -37,6 +38,7 @@ class KeptAnswer(BaseModel):
             deployment=answer.deployment,
             cost_pico=answer.cost_pico,
             citations=answer.citations,
+            data=answer.data,
         )
 
 

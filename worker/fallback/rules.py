@@ -12,7 +12,7 @@ from typing import Literal
 
 from producer_sdk.contract import ErrorCode, JobError, usd_text
 from worker.errors import FailureKind, ProviderError
-from worker.job_run import PlannedCall
+from worker.job_run import PlannedCall, WrongAnswer
 
 Move = Literal["here", "next", "hand_back", "stop"]
 
@@ -76,17 +76,21 @@ def after(
     waited_ms: int,
     billed: bool,
     jitter: float,
+    again: PlannedCall | None = None,
 ) -> Decision:
     """What to do after this failure.
 
     `remaining_s` is the chain's time, `left_s` the job's own. `tries_here` counts this deployment's attempts,
     `billed`: some attempt of this chain may have been paid for, so that the chain must not begin anew for free;
-    `jitter` is from 0 to 1.
+    `jitter` is from 0 to 1. `again`: the same call with what was wrong said.
     """
     error = failed.error
     others = worth_trying(failed, rest)
     if _is_final(error):
         return Decision("stop", f"{error.kind} fails everywhere alike")
+    if again is not None:
+        reason = f"{error.code}, the same deployment is told what was wrong"
+        return Decision("next", reason, rest=(again, *others), pays=True)
     if others:
         pays = error.billed != "no"
         return Decision("next", f"{error.kind}, another deployment is left", rest=others, pays=pays)
@@ -110,6 +114,12 @@ def worth_trying(failed: Failed, rest: Sequence[PlannedCall]) -> tuple[PlannedCa
     if failed.error.kind == FailureKind.CONTEXT_TOO_LONG:
         return tuple(call for call in rest if call.deployment.context_tokens > here.context_tokens)
     return tuple(rest)
+
+
+def to_correct(failures: Sequence[Failed]) -> WrongAnswer | None:
+    """The chain's last failure if it is a wrong answer that is told what was wrong: the first of its chain."""
+    wrong = [failed.error for failed in failures if isinstance(failed.error, WrongAnswer)]
+    return wrong[0] if len(wrong) == 1 and failures[-1].error is wrong[0] else None
 
 
 def _is_final(error: ProviderError) -> bool:
@@ -196,6 +206,9 @@ def ending(
     if last.kind == FailureKind.INVALID_REQUEST and last.status != 404:
         message = f"the provider refused the request as invalid ({said}): check params, tools and messages"
         return JobError.of(ErrorCode.INVALID_JOB, message, reason=last.code)
+    wrong = [f.error for f in failures if isinstance(f.error, WrongAnswer)]
+    if wrong:
+        return _never_right(ErrorCode(str(wrong[-1].code)), said)
     if all(f.error.kind == FailureKind.CONTEXT_TOO_LONG for f in failures):
         return JobError.of(
             ErrorCode.CONTEXT_TOO_LONG, f"the job is too long for every model ({said}): shorten it"
@@ -214,6 +227,15 @@ def _put_off(put_off: Sequence[str]) -> JobError:
     said = "; ".join(put_off[-6:])
     message = f"no deployment takes calls before the job's deadline ({said}): submit it again later"
     return JobError.of(ErrorCode.PROVIDER_UNAVAILABLE, message, reason="put_off", retryable=True)
+
+
+def _never_right(code: ErrorCode, said: str) -> JobError:
+    """The end of a job that was answered, and never as it asked."""
+    advice = {
+        ErrorCode.CITATIONS_MISSING: "give it documents that hold the answer, or its task a model that quotes them",
+        ErrorCode.INVALID_OUTPUT: "simplify response_schema, raise max_output_tokens, or give its task another model",
+    }[code]
+    return JobError.of(code, f"no answer was what the job asks for ({said}): {advice}")
 
 
 def _over_cost(too_dear: Sequence[PlannedCall], spent_pico: int) -> JobError:
@@ -238,5 +260,7 @@ def out_of_time(*, unresolved_attempts: int, attempts: int) -> JobError:
 
 
 def _shown(error: ProviderError) -> str:
+    if isinstance(error, WrongAnswer):
+        return f"{error.code}, {error.wrong}"
     detail = error.code or (str(error.status) if error.status else "")
     return f"{error.kind} ({detail})" if detail else str(error.kind)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from producer_sdk.contract import ErrorCode, JobError, to_pico
+from producer_sdk.contract import ErrorCode, JobError, Message, to_pico
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError, RetryLater
 from worker.fallback import rules
 from worker.job_run import Answer, Attempt, JobRun, PlannedCall, ProceedAttempt, ProceedJob, utc_now
@@ -26,6 +26,16 @@ class RetryGrant(Protocol):
     @property
     def retry_after_s(self) -> float:
         """Seconds until one may be made."""
+        ...
+
+
+class FollowUp(Protocol):
+    """What plans a call that says more than the job's own messages."""
+
+    async def __call__(
+        self, job_run: JobRun, call: PlannedCall, messages: tuple[Message, ...]
+    ) -> PlannedCall | None:
+        """The call with these messages after the others, at what it may cost; None where its window is too small."""
         ...
 
 
@@ -57,10 +67,12 @@ class CallWithFallback:
         *,
         proceed_attempt: ProceedAttempt,
         retry_budget: RetryBudget,
+        follow_up: FollowUp,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._proceed_attempt = proceed_attempt
         self._retry_budget = retry_budget
+        self._follow_up = follow_up
         self._jitter = jitter
 
     async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
@@ -118,6 +130,7 @@ class CallWithFallback:
             waited_ms=job_run.queue_ms,
             billed=any(earlier.error.billed != "no" for earlier in chain.failures),
             jitter=self._jitter(),
+            again=await self._corrected(job_run, chain),
         )
         if decision.move == "stop":
             raise self._end(job_run, chain)
@@ -139,6 +152,13 @@ class CallWithFallback:
         if waits and not chain.waiting and unavailable.wait_s < job_run.remaining_s():
             chain.waiting = [call]
             await asyncio.sleep(unavailable.wait_s * (0.75 + self._jitter() / 2))
+
+    async def _corrected(self, job_run: JobRun, chain: _Chain) -> PlannedCall | None:
+        """The last call with its wrong answer and what was wrong, if it is made."""
+        wrong = rules.to_correct(chain.failures)
+        if wrong is None:
+            return None
+        return await self._follow_up(job_run, chain.failures[-1].call, wrong.follow_up)
 
     async def _pay(self, job_run: JobRun, op_id: str) -> None:
         tenant = job_run.known_tenant()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from producer_sdk.contract import (
     AttemptSummary,
     ErrorCode,
@@ -12,7 +14,7 @@ from producer_sdk.contract import (
     to_usd,
 )
 from worker.errors import ProviderError
-from worker.job_run import Answer, Attempt
+from worker.job_run import Answer, Attempt, WrongAnswer
 from worker.ledger.records import Settlement
 
 # These forbid another attempt; they do not say that the earlier ones have failed.
@@ -80,7 +82,14 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
 
 
 def of_failure(attempt: Attempt, error: ProviderError, *, latency_ms: int) -> Settlement:
-    """A failed attempt costs what the provider bills for it; where nobody knows, the worst case."""
+    """A failed attempt costs what the provider bills for it; where nobody knows, the worst case.
+
+    A wrong answer costs what a right one would.
+    """
+    if isinstance(error, WrongAnswer):
+        answered = of_answer(attempt, error.answer)
+        is_known = answered.state == "settled"
+        return replace(answered, state="failed" if is_known else answered.state, error_code=error.code)
     if not attempt.sent:
         return Settlement("void", 0, latency_ms=latency_ms, error_code=str(error.kind))
     worst, usage = attempt.call.highest_pico, error.usage

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pydantic_core
+from pydantic import JsonValue
 
 from producer_sdk.contract import GenerationParams, ImagePart, Message, TextPart, Tool
 from worker.job_run import Attempt
 from worker.providers.anthropic_reader import AnthropicReader
 from worker.providers.prefix import static_prefix
 from worker.providers.reply import Request, joined
+from worker.providers.schema_forms import in_words, is_native_to_claude
 
 VERSION = "2023-06-01"
 _MOST_BREAKPOINTS = 4
@@ -41,8 +43,8 @@ def _body(attempt: Attempt) -> dict[str, Any]:
     job_run = attempt.job_run
     params = job_run.job.params
     model = attempt.call.deployment.model
-    markers = _markers(job_run.messages, long_lived=attempt.call.card.has_long_writes)
-    system, turns = _split(job_run.messages, markers)
+    markers = _markers(attempt.messages, long_lived=attempt.call.card.has_long_writes)
+    system, turns = _split(attempt.messages, markers)
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": job_run.max_output_tokens,
@@ -58,8 +60,19 @@ def _body(attempt: Attempt) -> dict[str, Any]:
     if params.stop:
         body["stop_sequences"] = params.stop
     if params.response_schema is not None:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": params.response_schema}}
+        _ask_for_schema(body, params.response_schema)
     return body | _tools(params)
+
+
+def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue]) -> None:
+    if is_native_to_claude(schema, model=body["model"]):
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        return
+    turns, told = body["messages"], _text(in_words(schema))
+    if turns and turns[-1]["role"] == "user":
+        turns[-1]["content"].append(told)
+    else:
+        turns.append({"role": "user", "content": [told]})
 
 
 def _tools(params: GenerationParams) -> dict[str, Any]:
@@ -104,12 +117,12 @@ def _split(
     """System blocks, and turns: neighbours of one role are one turn, tool results are the user's."""
     system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
-    only_system = all(message.role == "system" for message in messages)
+    as_user = _system_as_user(messages)
     for position, message in enumerate(messages):
         blocks = _blocks(message)
         if blocks and position in markers:
             blocks[-1]["cache_control"] = {"type": "ephemeral", "ttl": markers[position]}
-        if message.role == "system" and not (only_system and position == len(messages) - 1):
+        if message.role == "system" and position != as_user:
             system += blocks
             continue
         role = "assistant" if message.role == "assistant" else "user"
@@ -118,6 +131,12 @@ def _split(
         else:
             turns.append({"role": role, "content": blocks})
     return system, turns
+
+
+def _system_as_user(messages: Sequence[Message]) -> int:
+    """The system message that begins the turns, where no user does: the last one before them; -1 for none."""
+    spoken = next((place for place, one in enumerate(messages) if one.role != "system"), len(messages))
+    return spoken - 1 if spoken == len(messages) or messages[spoken].role == "assistant" else -1
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:

@@ -13,17 +13,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pydantic_core
+from pydantic import JsonValue
 
 from producer_sdk.contract import GenerationParams, ImagePart, Message, Tool
 from worker.job_run import Attempt
 from worker.providers.openai_reader import OpenAIReader
 from worker.providers.prefix import static_prefix
 from worker.providers.reply import Request, joined
+from worker.providers.schema_forms import in_words, is_strict
 
 # Hosts where max_tokens is deprecated, and refused by models that think.
 _COMPLETION_TOKENS_HOSTS = ("api.openai.com", ".openai.azure.com")
 # Hosts that refuse a request for a field they do not know.
 _STRICT_HOSTS = ("api.groq.com",)
+# Hosts that write JSON when told to, and refuse to be given a schema.
+_JSON_WITHOUT_SCHEMA_HOSTS = ("api.deepseek.com",)
 _GPT = re.compile(r"gpt-(\d+)(?:\.(\d+))?\b")
 _TOOL_CHOICES = ("auto", "none", "required")
 
@@ -49,7 +53,7 @@ def _body(attempt: Attempt, host: str) -> dict[str, Any]:
     newer_name = host.endswith(_COMPLETION_TOKENS_HOSTS)
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_message(message) for message in job_run.messages],
+        "messages": [_message(message) for message in attempt.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_completion_tokens" if newer_name else "max_tokens": job_run.max_output_tokens,
@@ -59,14 +63,20 @@ def _body(attempt: Attempt, host: str) -> dict[str, Any]:
     body |= _sampling(params)
     body |= _tools(params)
     if params.response_schema is not None:
-        schema = {
-            "name": "answer",
-            "schema": params.response_schema,
-            "strict": _is_strict(params.response_schema),
-        }
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        _ask_for_schema(body, params.response_schema, host)
     _ask_for_cache(body, job_run.messages, tenant=job_run.job.tenant, host=host)
     return body
+
+
+def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue], host: str) -> None:
+    is_object = schema.get("type") == "object"
+    if host.endswith(_JSON_WITHOUT_SCHEMA_HOSTS) or not is_object:
+        body["messages"].append({"role": "user", "content": in_words(schema)})
+        if is_object:
+            body["response_format"] = {"type": "json_object"}
+        return
+    named = {"name": "answer", "schema": schema, "strict": is_strict(schema)}
+    body["response_format"] = {"type": "json_schema", "json_schema": named}
 
 
 def _sampling(params: GenerationParams) -> dict[str, Any]:
@@ -144,17 +154,3 @@ def _ask_for_cache(body: dict[str, Any], messages: Sequence[Message], *, tenant:
 def _has_breakpoints(model: str) -> bool:
     found = _GPT.match(model)
     return found is not None and (int(found[1]), int(found[2] or 0)) >= (5, 6)
-
-
-def _is_strict(schema: Any) -> bool:
-    """Whether OpenAI would take the schema as strict: every object closed, every property required."""
-    if isinstance(schema, list):
-        return all(_is_strict(one) for one in schema)
-    if not isinstance(schema, dict):
-        return True
-    if schema.get("type") == "object" or "properties" in schema:
-        names = schema.get("properties")
-        closed = schema.get("additionalProperties") is False and isinstance(names, dict)
-        if not closed or set(names or ()) != set(schema.get("required") or ()):
-            return False
-    return all(_is_strict(one) for one in schema.values())

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from producer_sdk.contract import ErrorCode, JobError, to_pico, usd_text
+from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, usd_text
 from worker.job_run import JobRun, Plan, PlannedCall
 from worker.rate_card import RateCard
 from worker.routing.tokens import InputBound
@@ -97,6 +97,17 @@ def plan(
                 need = asked
     found = Plan(tuple(calls.values()), tuple((left.name, left.reason) for left in left_out.values()))
     return Planned(found, need.output, None if calls else _nothing_left(tuple(left_out.values())))
+
+
+def followed_up(
+    call: PlannedCall, messages: tuple[Message, ...], *, bound: InputBound, max_output_tokens: int
+) -> PlannedCall | None:
+    """The call with more messages, whose whole input has this bound; None where it is surely too long."""
+    need = _Need(max_output_tokens, None, bound.highest, bound.lowest)
+    if _unfit(call.deployment, card=call.card, missing=None, need=need):
+        return None
+    highest = call.card.highest(input_tokens=bound.highest, output_tokens=max_output_tokens)
+    return replace(call, highest_pico=highest, follow_up=messages)
 
 
 def _unfit(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from producer_sdk.contract import Message
 from worker.errors import JobStopped
-from worker.job_run import Answer, JobRun, ProceedJob
+from worker.job_run import Answer, JobRun, PlannedCall, ProceedJob
 from worker.rate_card import RateCard
 from worker.routing import rules
 from worker.routing.bounds import InputBounds
@@ -41,3 +43,11 @@ class PlanRoute:
         if planned.error:
             raise JobStopped(planned.error)
         return await proceed(job_run)
+
+    async def followed_up(
+        self, job_run: JobRun, call: PlannedCall, messages: tuple[Message, ...]
+    ) -> PlannedCall | None:
+        """A call of the plan that says these messages after the job's own; None where its window is too small."""
+        longer = replace(job_run, messages=(*job_run.messages, *messages))
+        bound = (await self._bounds.of(longer, [call.deployment]))[call.deployment.name]
+        return rules.followed_up(call, messages, bound=bound, max_output_tokens=job_run.max_output_tokens)

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from producer_sdk.contract import Citation, Finding, GenerationParams, Message, Tool, ToolCall, Usage
+from producer_sdk.contract import (
+    Citation,
+    ErrorCode,
+    Finding,
+    GenerationParams,
+    Message,
+    Tool,
+    ToolCall,
+    Usage,
+)
 from tests.servers import Valkey
 from tests.worker.job_runs import Rest, answer_of, document, job_of, routing_of, run_of
 from worker.cache.rules import cache_key
@@ -43,6 +52,28 @@ async def test_the_same_question_is_answered_without_a_call_and_says_what_it_sav
     assert (again.text, again.citations, again.model) == ("yes", (citation,), "s")
     assert (again.cache, again.cost_pico, again.saved_pico, again.usage) == ("exact", 0, 500, Usage())
     assert again.standing is None
+
+
+async def test_an_answers_data_is_given_again(step: AnswerFromCache):
+    rest = Rest(answer_of('{"a": [1]}', data={"a": [1]}))
+    for _time in range(2):
+        assert (await step.run(asking(), rest)).data == {"a": [1]}
+    assert len(rest.saw) == 1
+
+
+async def test_an_answer_from_before_its_task_required_citations_is_not_given(step: AnswerFromCache):
+    before, now, rest = asking(), asking(), Rest(answer_of("uncited"), answer_of("cited"))
+    now.task = replace(now.known_task(), requires_citations=True)
+    assert (await step.run(before, rest)).text == "uncited"
+    assert (await step.run(now, rest)).text == "cited"
+
+
+async def test_a_wrong_answer_is_not_kept(step: AnswerFromCache):
+    wrong = JobStopped.of(ErrorCode.CITATIONS_MISSING, "no")
+    rest = Rest(wrong, answer_of("right"))
+    with pytest.raises(JobStopped):
+        await step.run(asking(), rest)
+    assert (await step.run(asking(), rest)).cache == "none"
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer_sdk.contract import ErrorCode, JobError
-from tests.worker.job_runs import CLOUD, LOCAL, card, deployment
+from tests.worker.job_runs import CLOUD, LOCAL, answer_of, card, deployment
 from worker.errors import FailureKind as Kind
 from worker.errors import ProviderError
 from worker.fallback import rules
-from worker.job_run import PlannedCall
+from worker.job_run import PlannedCall, WrongAnswer
 
 
 def call(name: str = "s", *, provider=LOCAL, context_tokens: int = 8_000) -> PlannedCall:
@@ -98,6 +98,40 @@ def test_where_none_is_left_it_waits_or_tries_once_more_or_ends(kind, fields, ch
 )
 def test_a_retry_and_a_fallback_after_a_billed_failure_pay_and_waiting_does_not(failure, rest, pays):
     assert decided(failure, *rest).pays is pays
+
+
+def wrong(code: ErrorCode = ErrorCode.INVALID_OUTPUT) -> rules.Failed:
+    return rules.Failed(call(), WrongAnswer(answer_of(), code=code, wrong="it is not JSON", follow_up=()))
+
+
+def test_a_wrong_answer_is_followed_by_a_re_ask_if_there_may_be_one_and_else_by_the_next():
+    again = call("s again")
+    asked = decided(wrong(), SAME, OTHER, again=again)
+    assert (asked.move, asked.rest, asked.pays) == ("next", (again, SAME, OTHER), True)
+    alone = decided(wrong(), again=again)
+    assert (alone.move, alone.rest, alone.pays) == ("next", (again,), True)
+    passed_on = decided(wrong(), SAME)
+    assert (passed_on.move, passed_on.rest, passed_on.pays) == ("next", (SAME,), True)
+    assert decided(wrong()).move == "stop"
+
+
+def test_only_the_first_wrong_answer_of_a_chain_is_corrected():
+    first, second, other = wrong(), wrong(), failed(Kind.OVERLOADED)
+    assert rules.to_correct([first]) is first.error
+    assert rules.to_correct([other, first]) is first.error
+    for failures in ([first, second], [first, other], [first, other, second], [other]):
+        assert rules.to_correct(failures) is None
+
+
+def test_a_chain_with_a_wrong_answer_ends_with_it_whatever_failed_beside_it():
+    def code_of(*failures: rules.Failed) -> ErrorCode:
+        return rules.ending(failures, refused=None, too_dear=(), spent_pico=0).code
+
+    missing = wrong(ErrorCode.CITATIONS_MISSING)
+    assert code_of(wrong(), missing) == ErrorCode.CITATIONS_MISSING
+    assert code_of(missing, failed(Kind.CONTEXT_TOO_LONG)) == ErrorCode.CITATIONS_MISSING
+    assert code_of(missing, failed(Kind.CONTENT_BLOCKED)) == ErrorCode.CONTENT_BLOCKED
+    assert rules.later_s([wrong()], lane="batch", retries=0, left_s=1e9, jitter=0.5) is None
 
 
 @given(

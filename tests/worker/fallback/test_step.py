@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 import redis.asyncio
 
-from producer_sdk.contract import ErrorCode
+from producer_sdk.contract import ErrorCode, Message
 from tests.worker.job_runs import Rest, answer_of, card, deployment, job_of, routing_of, run_of
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, LeaseLost, ProviderError, RetryLater
 from worker.errors import FailureKind as Kind
 from worker.fallback.step import CallWithFallback
-from worker.job_run import Attempt, JobRun, Plan, PlannedCall, utc_now
+from worker.job_run import Attempt, JobRun, Plan, PlannedCall, WrongAnswer, utc_now
 from worker.retries.store import RetryBudget
-from worker.routing_file import TaskRule
+from worker.routing_file import TaskRule, Tenant, Tier
 
 
 @pytest.fixture
@@ -34,8 +35,22 @@ def error(kind: Kind, **fields) -> ProviderError:
     return ProviderError(kind, "no", **fields)
 
 
+async def dearer(_job_run: JobRun, call: PlannedCall, messages: tuple[Message, ...]) -> PlannedCall | None:
+    """What plans a re-ask, as PlanRoute does: the longer call may cost more."""
+    return replace(call, highest_pico=call.highest_pico + 100, follow_up=messages)
+
+
+MORE = (Message(role="user", content="cite"),)
+
+
+def wrong(code: ErrorCode = ErrorCode.CITATIONS_MISSING) -> WrongAnswer:
+    return WrongAnswer(answer_of("no"), code=code, wrong="it cites nothing", follow_up=MORE)
+
+
 async def called(job_run: JobRun, attempts: Rest, budget: RetryBudget):
-    step = CallWithFallback(proceed_attempt=attempts, retry_budget=budget, jitter=lambda: 0.0)
+    step = CallWithFallback(
+        proceed_attempt=attempts, retry_budget=budget, follow_up=dearer, jitter=lambda: 0.0
+    )
     return await step.run(job_run, Rest())
 
 
@@ -165,7 +180,7 @@ async def test_one_cost_limit_spans_the_chain(retry_budget):
         attempt.job_run.spent_pico += 1_000
         raise error(Kind.STREAM_BROKEN, billed="unknown")
 
-    step = CallWithFallback(proceed_attempt=billed_failure, retry_budget=retry_budget)
+    step = CallWithFallback(proceed_attempt=billed_failure, retry_budget=retry_budget, follow_up=dearer)
     with pytest.raises(JobStopped) as stopped:
         await step.run(job_run, Rest())
     assert seen == ["a"]
@@ -240,3 +255,49 @@ async def test_a_job_that_waiting_cannot_help_or_that_wants_none_is_refused(retr
     refused = JobStopped.of(ErrorCode.BUDGET_EXCEEDED, "no", reason=reason, resets_at=resets_at)
     error = await ended(planned("a", job=job_of(on_budget=on_budget)), Rest(refused), retry_budget)
     assert (error.code, error.reason) == ("budget_exceeded", reason)
+
+
+async def test_a_wrong_answer_is_told_what_was_wrong_once_and_then_the_next_begins_anew(retry_budget):
+    routing = routing_of(
+        tenants={"acme": Tenant("acme", Tier("free", max_output_tokens=9, retries_per_min=9))}
+    )
+    attempts = Rest(wrong(), wrong(), wrong(), answer_of("right"))
+    assert (await called(planned("a", "b", "c", routing=routing), attempts, retry_budget)).text == "right"
+    assert tried(attempts) == ["a", "a", "b", "c"]
+    assert [attempt.call.follow_up for attempt in attempts.saw] == [(), MORE, (), ()]
+    assert [attempt.call.highest_pico for attempt in attempts.saw] == [1_000, 1_100, 1_000, 1_000]
+    assert len({attempt.id for attempt in attempts.saw}) == 4
+
+
+@pytest.mark.parametrize("code", [ErrorCode.CITATIONS_MISSING, ErrorCode.INVALID_OUTPUT])
+async def test_a_job_that_is_never_answered_rightly_ends_with_what_was_wrong(retry_budget, code):
+    attempts = Rest(wrong(code))
+    found = await ended(planned("a"), attempts, retry_budget)
+    assert tried(attempts) == ["a", "a"]
+    assert (found.code, found.status, found.retryable) == (code, 502, True)
+    assert found.message.startswith(
+        f"no answer was what the job asks for (local/a: {code}, it cites nothing; local/a"
+    )
+
+
+async def test_a_re_ask_and_what_follows_it_are_paid_from_the_retry_budget(retry_budget):
+    attempts = Rest(wrong())
+    found = await ended(planned("a", "b", "c"), attempts, retry_budget)
+    assert (found.code, tried(attempts)) == (ErrorCode.RETRY_CAP, ["a", "a", "b"])
+
+
+async def test_a_re_ask_that_the_cost_limit_does_not_allow_is_left_out(retry_budget):
+    routing = routing_of(tasks={"ask": TaskRule("ask", "small", max_cost_usd=Decimal("0.000000001050"))})
+    attempts = Rest(wrong(), answer_of("right"))
+    await called(planned("a", "b", routing=routing), attempts, retry_budget)
+    assert tried(attempts) == ["a", "b"]
+    found = await ended(planned("a", routing=routing), Rest(wrong()), retry_budget)
+    assert found.code == ErrorCode.CITATIONS_MISSING
+
+
+async def test_a_re_ask_that_fails_otherwise_is_followed_by_the_next(retry_budget):
+    attempts = Rest(wrong(), error(Kind.OVERLOADED), answer_of("right"))
+    assert (await called(planned("a", "b"), attempts, retry_budget)).text == "right"
+    assert tried(attempts) == ["a", "a", "b"]
+    found = await ended(planned("a"), Rest(wrong(), error(Kind.OVERLOADED)), retry_budget)
+    assert (found.code, "overloaded" in found.message) == (ErrorCode.CITATIONS_MISSING, True)

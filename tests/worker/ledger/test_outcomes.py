@@ -11,6 +11,7 @@ from producer_sdk.contract import ErrorCode, JobError, Usage
 from tests.worker.job_runs import answer_of
 from tests.worker.ledger.writing import WORST, attempt_with, final_of, run_with
 from worker.errors import FailureKind, LeaseLost, ProviderError
+from worker.job_run import Answer, WrongAnswer
 from worker.ledger import outcomes
 
 USAGE = Usage(input_tokens=10, output_tokens=2)
@@ -44,6 +45,30 @@ def test_an_answer_that_nobody_can_price_is_uncertain_at_the_worst_case():
         "model_unknown",
     )
     assert settlement.usage == answer_of().usage
+
+
+def wrong(answer: Answer) -> WrongAnswer:
+    return WrongAnswer(answer, code=ErrorCode.CITATIONS_MISSING, wrong="it cites nothing", follow_up=())
+
+
+def test_a_wrong_answer_is_a_failed_attempt_at_what_a_right_one_costs():
+    answer = replace(answer_of(cost_pico=WORST + 1), saved_pico=7, rate_card_id="card")
+    settlement = outcomes.of_failure(sent(), wrong(answer), latency_ms=99)
+    assert settlement == replace(
+        outcomes.of_answer(sent(), answer), state="failed", error_code="citations_missing"
+    )
+    assert (settlement.cost_pico, settlement.over_reserved, settlement.usage) == (
+        WORST + 1,
+        True,
+        answer.usage,
+    )
+
+
+def test_a_wrong_answer_that_nobody_can_price_is_uncertain_at_the_worst_case():
+    for answer in (replace(answer_of(), usage=Usage()), replace(answer_of(), price_flag="model_unknown")):
+        settlement = outcomes.of_failure(sent(), wrong(answer), latency_ms=99)
+        assert (settlement.state, settlement.cost_pico) == ("uncertain", WORST)
+        assert settlement.error_code == "citations_missing"
 
 
 def test_an_answer_without_usage_is_uncertain_at_the_worst_case():

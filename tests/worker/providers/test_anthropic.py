@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,6 +163,77 @@ def test_a_response_schema_is_an_output_format():
     assert body(response_schema=schema)["output_config"] == {
         "format": {"type": "json_schema", "schema": schema}
     }
+
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+TREE = {"type": "object", "properties": {"a": {"$ref": "#/$defs/t"}}, "additionalProperties": False}
+LEAF = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("model", "schema", "is_native"),
+    [
+        ("claude-sonnet-5-5", CLOSED, True),
+        ("claude-haiku-4-5-20251001", CLOSED, True),
+        ("claude-opus-4-6", CLOSED | {"$schema": "https://json-schema.org/draft/2020-12/schema"}, False),
+        ("claude-3-5-sonnet-20241022", CLOSED, False),
+        ("claude-opus-4-1-20250805", CLOSED, False),
+        ("claude-sonnet-4-20250514", CLOSED, False),
+        ("claude-sonnet-5-5", {"type": "object"}, False),
+        ("claude-sonnet-5-5", {"type": "array", "items": {"type": "object", "properties": {}}}, False),
+        ("claude-sonnet-5-5", {**CLOSED, "properties": {"a": {"type": "integer", "minimum": 1}}}, False),
+        ("claude-sonnet-5-5", {**CLOSED, "properties": {"a": {"type": "string", "format": "date"}}}, True),
+        ("claude-sonnet-5-5", {**CLOSED, "properties": {"a": {"type": "string", "format": "iban"}}}, False),
+        ("claude-sonnet-5-5", TREE | {"$defs": {"t": LEAF}}, True),
+        (
+            "claude-sonnet-5-5",
+            TREE | {"$defs": {"t": LEAF | {"properties": {"b": {"$ref": "#/$defs/t"}}}}},
+            False,
+        ),
+        ("claude-sonnet-5-5", CLOSED | {"properties": {"a": {"$ref": "#"}}}, False),
+        ("smollm", {"type": "object"}, True),
+    ],
+)
+def test_claude_is_sent_a_schema_that_it_takes_and_is_told_any_other_in_words(
+    model: str, schema: dict[str, Any], is_native: bool
+):
+    sent = body(model=model, response_schema=schema, messages=[USER])
+    if is_native:
+        assert sent["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
+        assert sent["messages"] == body(model=model, messages=[USER])["messages"]
+    else:
+        assert "output_config" not in sent
+        [turn] = sent["messages"]
+        assert turn["content"][0]["text"] == "Why?"
+        assert json.dumps(schema) in turn["content"][1]["text"]
+
+
+def test_a_schema_in_words_follows_whatever_was_said_last():
+    said = [USER, Message(role="assistant", content="Because")]
+    sent = body(model="claude-3-haiku-20240307", response_schema=CLOSED, messages=said)
+    assert [turn["role"] for turn in sent["messages"]] == ["user", "assistant", "user"]
+
+
+def test_a_re_ask_says_more_and_marks_the_same_prefix():
+    one = attempt(BASE, "anthropic", messages=[static("A", "a"), USER], rate_card=card("twin-small"))
+    more = (Message(role="assistant", content="No."), Message(role="user", content="Cite."))
+    one.call = replace(one.call, follow_up=more)
+    sent = json.loads(Anthropic().request(one, base_url=BASE, key="k").body)
+    assert [turn["role"] for turn in sent["messages"]] == ["user", "assistant", "user"]
+    assert markers(sent) == [("A", "5m")]
+
+
+def test_a_re_ask_of_a_job_with_nothing_but_a_system_prompt_begins_with_that_prompt():
+    one = attempt(
+        BASE, "anthropic", messages=[static("A", "a"), static("B", "b")], rate_card=card("twin-small")
+    )
+    more = (Message(role="assistant", content="No."), Message(role="user", content="Cite."))
+    for follow_up in ((), more):
+        one.call = replace(one.call, follow_up=follow_up)
+        sent = json.loads(Anthropic().request(one, base_url=BASE, key="k").body)
+        assert [block["text"] for block in sent["system"]] == ["A"]
+        said = [(turn["role"], turn["content"][0]["text"]) for turn in sent["messages"]]
+        assert said == [("user", "B"), *((message.role, message.text) for message in follow_up)]
 
 
 def test_the_last_block_of_each_static_segment_is_marked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,14 +135,49 @@ CLOSED = {
         ({**CLOSED, "additionalProperties": True}, False),
         ({**CLOSED, "properties": {"a": {"type": "object"}}}, False),
         ({**CLOSED, "properties": {"a": {"anyOf": [CLOSED, {"type": "null"}]}}}, True),
+        (
+            {**CLOSED, "properties": {"a": {"type": "array", "items": {"type": "string", "minLength": 1}}}},
+            False,
+        ),
+        ({**CLOSED, "properties": {"a": {"type": "integer", "minimum": 1}}}, True),
+        ({**CLOSED, "properties": {"a": {"oneOf": [{"type": "string"}]}}}, False),
+        ({**CLOSED, "$defs": {"b": {"type": "object"}}}, False),
     ],
 )
 def test_a_schema_is_strict_only_where_openai_would_take_it(schema: dict[str, Any], strict: bool):
-    sent = body(response_schema=schema)["response_format"]
+    sent = body(OPENAI, response_schema=schema)["response_format"]
     assert sent == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": schema, "strict": strict},
     }
+
+
+def test_deepseek_writes_json_and_is_told_the_schema_at_the_prompts_end():
+    sent = body(ELSEWHERE, response_schema=CLOSED, messages=STATIC)
+    assert sent["response_format"] == {"type": "json_object"}
+    *before, told = sent["messages"]
+    assert before == body(ELSEWHERE, messages=STATIC)["messages"]
+    assert json.dumps(CLOSED) in told["content"]
+    assert "JSON" in told["content"]
+
+
+def test_a_schema_of_something_else_than_an_object_is_told_in_words():
+    sent = body(OPENAI, response_schema={"type": "array", "items": {"type": "string"}})
+    assert "response_format" not in sent
+    assert '"type": "array"' in sent["messages"][-1]["content"]
+
+
+def test_a_re_ask_says_more_and_keeps_the_static_prefix():
+    one = attempt(OPENAI, messages=STATIC, model="gpt-6-luna")
+    plain = json.loads(OpenAI().request(one, base_url=OPENAI, key=None).body)
+    more = (Message(role="assistant", content="No."), Message(role="user", content="Cite."))
+    one.call = replace(one.call, follow_up=more)
+    sent = json.loads(OpenAI().request(one, base_url=OPENAI, key=None).body)
+    assert sent["messages"] == [
+        *plain["messages"],
+        *(m.model_dump(include={"role", "content"}) for m in more),
+    ]
+    assert sent["prompt_cache_key"] == plain["prompt_cache_key"]
 
 
 def test_a_static_prefix_gets_a_cache_key_of_its_tenant():

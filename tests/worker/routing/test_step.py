@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer_sdk.contract import ErrorCode
+from producer_sdk.contract import ErrorCode, Message
 from tests.worker.job_runs import Rest, card, deployment, job_of, routing_of, run_of
 from worker.errors import JobStopped
 from worker.routing.step import PlanRoute
@@ -33,3 +33,18 @@ async def test_a_job_without_a_deployment_ends_and_keeps_the_reasons():
     assert stopped.value.error.reason == "no_deployment"
     assert job_run.plan.left_out == (("local/s", "no LOCAL_KEY"), ("local/l", "no price"))
     assert rest.saw == []
+
+
+async def test_a_call_that_says_more_is_planned_at_what_it_may_cost_and_only_where_it_fits():
+    routing = routing_of(aliases={"small": (deployment("s", context_tokens=700),), "large": ()})
+    step = PlanRoute(cards={"local/s": card(1)}, missing={})
+    job_run = run_of(job_of("x" * 500), routing=routing)
+    await step.run(job_run, Rest())
+    [call] = job_run.plan.calls
+    more = (Message(role="assistant", content="y" * 60), Message(role="user", content="z" * 40))
+    longer = await step.followed_up(job_run, call, more)
+    assert longer is not None
+    assert longer.highest_pico == call.highest_pico + 60 + 40 + 2 * 16
+    assert (longer.follow_up, longer.deployment) == (more, call.deployment)
+    assert job_run.plan.calls == (call,)
+    assert await step.followed_up(job_run, call, (Message(role="user", content="z" * 4_000),)) is None

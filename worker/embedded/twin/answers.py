@@ -109,13 +109,13 @@ def _unescaped(quoted: str) -> str:
 
 
 def _cite(question: str, documents: Sequence[tuple[str, str]]) -> str:
-    """The sentence that overlaps the question most, quoted, with its document's id."""
+    """The sentence that overlaps the question most, cited in the form that a worker asks for."""
     sentences = [(one.strip(), name) for name, text in documents for one in _SENTENCE.findall(text)]
     sentences = [(one, name) for one, name in sentences if len(one) > 1] or [
         (documents[0][1][:80], documents[0][0])
     ]
     quote, name = max(sentences, key=lambda sentence: _overlap(question, sentence[0]))
-    return f'According to the documents, "{quote[:_MOST_QUOTED]}" [{name}]'
+    return f'The documents say so: [{name}: "{quote[:_MOST_QUOTED].strip()}"]'
 
 
 def _tool(asked: Asked, question: str) -> dict[str, Any]:

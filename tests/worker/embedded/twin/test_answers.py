@@ -79,7 +79,7 @@ def test_a_question_over_documents_is_answered_with_a_quote_and_its_documents_id
     ]
     block = Turn("user", document_block(documents, key=b"k").text)
     question = "How long until my new card arrives by post?"
-    assert answer(question, turns=[block]).endswith('"Cards arrive by post within a week." [faq "2"]')
+    assert answer(question, turns=[block]).endswith('[faq "2": "Cards arrive by post within a week."]')
     joined = answer(f"{block.text}\n{question}")
     assert joined == answer(question, turns=[block])
 
@@ -87,7 +87,7 @@ def test_a_question_over_documents_is_answered_with_a_quote_and_its_documents_id
 def test_an_answer_quotes_its_document_word_for_word():
     text = "Acks are late: a task is acknowledged after it has run."
     block = Turn("user", document_block([Document(id="d", text=text)], key=b"k").text)
-    assert f'"{text}" [d]' in answer("When is a task acknowledged?", turns=[block])
+    assert f'[d: "{text}"]' in answer("When is a task acknowledged?", turns=[block])
 
 
 SCHEMA = {
