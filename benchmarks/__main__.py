@@ -11,6 +11,7 @@ from benchmarks import (
     idle_and_start,
     jobs_per_second,
     ledger_rows,
+    llmock_verdict,
     open_calls,
     quiet_tenant,
     rate_card,
@@ -25,5 +26,5 @@ LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, llmock_verdict):
     print(benchmark.run(), flush=True)

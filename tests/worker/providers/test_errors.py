@@ -95,6 +95,15 @@ def test_an_errors_message_is_never_repeated():
         ({"code": "context_length_exceeded"}, False, FailureKind.CONTEXT_TOO_LONG, "no"),
         ({"message": "prompt is too long"}, False, FailureKind.CONTEXT_TOO_LONG, "no"),
         ({"message": "who knows"}, False, FailureKind.STREAM_BROKEN, "unknown"),
+        ({"code": "tool_use_failed"}, False, FailureKind.STREAM_BROKEN, "unknown"),
+        ({"code": "upstream_error"}, False, FailureKind.SERVER_ERROR, "unknown"),
+        ({"type": "insufficient_quota"}, False, FailureKind.QUOTA_EXHAUSTED, "no"),
+        (
+            {"status": "RESOURCE_EXHAUSTED", "details": [{"violations": [{"quotaId": "RequestsPerDay"}]}]},
+            False,
+            FailureKind.QUOTA_EXHAUSTED,
+            "no",
+        ),
     ],
 )
 def test_an_error_inside_a_stream_counts_as_a_status_until_the_answer_has_begun(
