@@ -11,12 +11,18 @@ from typing import Any, Literal, Unpack
 
 from producer_sdk.batch import JobFields, Messages
 from producer_sdk.contract import Crossing, Job, JobResult
-from producer_sdk.contract.control import UsageDimension, UsageQuestion, UsageReport
+from producer_sdk.contract.control import UsageDimension, UsageReport
 from producer_sdk.errors import BrokerUnavailable, JobRejected, SubmitInterrupted
 from producer_sdk.handle import WAIT_S, AsyncBatch, AsyncJobHandle, remembered, sorted_out
 from producer_sdk.lanes import DeadJob
 from producer_sdk.link import Cancelled, JobState, Link, as_id
-from producer_sdk.reservation import ANSWER_S, RESERVE_FOR_S, submit_reserved, usage_report
+from producer_sdk.reservation import (
+    ANSWER_S,
+    RESERVE_FOR_S,
+    check_reserve,
+    submit_reserved,
+    usage_report,
+)
 from producer_sdk.settings import FleetSettings
 
 
@@ -59,8 +65,12 @@ class AsyncFleet:
         none is put, and JobRejected says how much is missing. Raises SubmitInterrupted when the broker goes away in
         the middle, and ResultTimeout when no worker answers.
         """
-        if reserve:
-            reserved = await submit_reserved(self._link, jobs, wait_s=wait_s, for_s=reserve_for_s)
+        if check_reserve(reserve):
+            try:
+                reserved = await submit_reserved(self._link, jobs, wait_s=wait_s, for_s=reserve_for_s)
+            except SubmitInterrupted as error:
+                handled = [AsyncJobHandle(receipt, self._link) for receipt in error.handles]
+                raise SubmitInterrupted(str(error), handled) from error
             of_batch = [AsyncJobHandle(receipt, self._link) for receipt in reserved.receipts]
             return AsyncBatch(of_batch, self._link, reserved)
         handles: list[AsyncJobHandle] = []
@@ -128,10 +138,11 @@ class AsyncFleet:
     ) -> UsageReport:
         """What a tenant has used, by these dimensions, in days of UTC; a worker answers from the ledger.
 
-        Raises JobRejected (unknown_tenant) and ResultTimeout when no worker answers.
+        Without `since`: this month. Raises JobRejected (unknown_tenant) and ResultTimeout when no worker answers.
         """
-        question = UsageQuestion(by=list(by), since=since, before=before)
-        return await usage_report(self._link, tenant=tenant, question=question, timeout_s=timeout)
+        return await usage_report(
+            self._link, tenant=tenant, by=by, since=since, before=before, timeout_s=timeout
+        )
 
     async def dead_letters(self, *, limit: int = 100, tenant: str | None = None) -> list[DeadJob]:
         """The jobs that the lanes gave up, the newest first; of one tenant where it is named."""

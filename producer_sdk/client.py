@@ -12,13 +12,19 @@ from typing import Any, Literal, TypeVar, Unpack
 
 from producer_sdk.batch import JobFields, Messages, Receipt
 from producer_sdk.contract import Crossing, Job, JobResult
-from producer_sdk.contract.control import UsageDimension, UsageQuestion, UsageReport
+from producer_sdk.contract.control import UsageDimension, UsageReport
 from producer_sdk.errors import BrokerUnavailable, FleetError, JobRejected, SubmitInterrupted
 from producer_sdk.handle import WAIT_S, Batch, JobHandle, remembered, sorted_out
 from producer_sdk.lanes import DeadJob
 from producer_sdk.link import Cancelled, JobState, as_id
 from producer_sdk.loop_thread import LoopThread, finished
-from producer_sdk.reservation import ANSWER_S, RESERVE_FOR_S, submit_reserved, usage_report
+from producer_sdk.reservation import (
+    ANSWER_S,
+    RESERVE_FOR_S,
+    check_reserve,
+    submit_reserved,
+    usage_report,
+)
 from producer_sdk.settings import FleetSettings
 
 T = TypeVar("T")
@@ -66,11 +72,15 @@ class Fleet:
         says how much is missing. Raises SubmitInterrupted when the broker goes away in the middle, and ResultTimeout
         when no worker answers.
         """
-        if reserve:
+        if check_reserve(reserve):
             read = list(jobs)
-            reserved = self._thread.call(
-                lambda link: submit_reserved(link, read, wait_s=wait_s, for_s=reserve_for_s)
-            )
+            try:
+                reserved = self._thread.call(
+                    lambda link: submit_reserved(link, read, wait_s=wait_s, for_s=reserve_for_s)
+                )
+            except SubmitInterrupted as error:
+                handled = [JobHandle(receipt, self._thread) for receipt in error.handles]
+                raise SubmitInterrupted(str(error), handled) from error
             return Batch(
                 [JobHandle(receipt, self._thread) for receipt in reserved.receipts], self._thread, reserved
             )
@@ -147,11 +157,12 @@ class Fleet:
     ) -> UsageReport:
         """What a tenant has used, by these dimensions, in days of UTC; a worker answers from the ledger.
 
-        Raises JobRejected (unknown_tenant) and ResultTimeout when no worker answers.
+        Without `since`: this month. Raises JobRejected (unknown_tenant) and ResultTimeout when no worker answers.
         """
-        question = UsageQuestion(by=list(by), since=since, before=before)
         return self._thread.call(
-            lambda link: usage_report(link, tenant=tenant, question=question, timeout_s=timeout)
+            lambda link: usage_report(
+                link, tenant=tenant, by=by, since=since, before=before, timeout_s=timeout
+            )
         )
 
     def dead_letters(self, *, limit: int = 100, tenant: str | None = None) -> list[DeadJob]:

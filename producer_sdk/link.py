@@ -45,17 +45,19 @@ class Link:
         )
         self.packer = Packer(reply_to=self.client_id, signing_key=settings.producer_key)
 
-    async def put(self, prepared: Sequence[Prepared], *, wait_s: float) -> list[Receipt]:
+    async def put(
+        self, prepared: Sequence[Prepared], *, wait_s: float, inside: bool = False
+    ) -> list[Receipt]:
         """One answer per job, in order. For `wait_s` seconds it waits for room in a tenant's full queue.
 
-        Raises BrokerUnavailable.
+        `inside`: however full it is. Raises BrokerUnavailable.
         """
         replies: dict[int, PutReply] = {}
         left = {place: one.entry for place, one in enumerate(prepared) if one.entry}
         fsync = any(one.fsync for one in prepared)
         end, pause = time.monotonic() + wait_s, _SHORTEST_PAUSE_S
         while left:
-            answers = await self._put(list(left.values()), fsync=fsync)
+            answers = await self._put(list(left.values()), fsync=fsync, inside=inside)
             replies.update(zip(left, answers, strict=True))
             full = {place: entry for place, entry in left.items() if replies[place].outcome == "queue_full"}
             pause = _SHORTEST_PAUSE_S if len(full) < len(left) else min(2 * pause, _LONGEST_PAUSE_S)
@@ -67,13 +69,15 @@ class Link:
         receipts = enumerate(prepared)
         return [receipt_of(one, replies.get(place), reply_to=self.client_id) for place, one in receipts]
 
-    async def _put(self, entries: list[LaneEntry], *, fsync: bool) -> list[PutReply]:
+    async def _put(self, entries: list[LaneEntry], *, fsync: bool, inside: bool) -> list[PutReply]:
         settings, op_id = self.settings, uuid7().hex
         fsync_ms = int(1000 * FSYNC_SHARE * settings.broker_timeout_s) if fsync else 0
         if fsync:
             await ask(lambda: check_fsync(self._redis), settings)
         return await ask(
-            lambda: self.lanes.put(entries, ttl_s=settings.result_ttl_s, op_id=op_id, fsync_ms=fsync_ms),
+            lambda: self.lanes.put(
+                entries, ttl_s=settings.result_ttl_s, op_id=op_id, fsync_ms=fsync_ms, inside=inside
+            ),
             settings,
         )
 

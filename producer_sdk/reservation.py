@@ -7,46 +7,69 @@ import uuid
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+import pydantic_core
+from pydantic import BaseModel, ValidationError
 
 from producer_sdk.batch import Prepared, Receipt
-from producer_sdk.contract import Job, Message
+from producer_sdk.contract import ErrorCode, Job, JobError, JobResult, Message, uuid7
 from producer_sdk.contract.control import (
+    CONFIRM,
+    LONGEST_RESERVE_S,
     MOST_LINES,
+    MOST_PIECES,
     RELEASE,
     RESERVE,
     USAGE,
     BatchReserved,
+    ConfirmBatches,
     ReleaseBatches,
     ReserveBatch,
     UsageQuestion,
     UsageReport,
 )
-from producer_sdk.errors import FleetError, ResultTimeout, raise_unless_answered
+from producer_sdk.contract.sentences import explain
+from producer_sdk.errors import (
+    BrokerUnavailable,
+    FleetError,
+    JobRejected,
+    SubmitInterrupted,
+    raise_unless_answered,
+)
 from producer_sdk.link import Link
 
 ANSWER_S = 60.0
 RESERVE_FOR_S = 86_400
-MOST_QUESTION_BYTES = 3 * 1024 * 1024  # of the 8 MB that a message may have: the question is quoted once more
+UNCONFIRMED_S = 600  # beside the time for which full queues are waited for
+MOST_QUESTION_BYTES = 3 * 1024 * 1024
+MOST_LINE_BYTES = 7 * 1024 * 1024  # quoted, so that a question with this one line is a message still
 MOST_AT_ONCE = 100
+MANY = 200
 M = TypeVar("M", bound=BaseModel)
+Held = tuple[str, BatchReserved]
 
 
 @dataclass(frozen=True)
 class Reserved:
-    """The receipts of a batch's lines, in order, and what was held for them."""
+    """The receipts of a batch's lines, in order, and what was held for them: tenant and batch."""
 
     receipts: list[Receipt]
-    batches: tuple[tuple[str, BatchReserved], ...]
+    batches: tuple[Held, ...]
 
     @property
     def usd(self) -> Decimal:
         """The sum of what was held."""
         return sum((batch.reserved_usd for _tenant, batch in self.batches), Decimal(0))
+
+
+def check_reserve(reserve: str | None) -> bool:
+    """Whether a batch is to be reserved whole. Raises ValueError for anything but "batch"."""
+    if reserve not in (None, "batch"):
+        raise ValueError("reserve: write 'batch', or leave it out")
+    return reserve is not None
 
 
 async def submit_reserved(
@@ -57,90 +80,145 @@ async def submit_reserved(
     for_s: int,
     timeout_s: float = ANSWER_S,
 ) -> Reserved:
-    """Hold the sum of all jobs, then put them; or put none. Raises JobRejected (budget_exceeded), ResultTimeout.
+    """Hold the sum of all jobs, then put them; where it cannot be held, none is put.
 
-    What is wrong with one job is its own receipt's error. What was held is given back where the rest cannot be.
+    Raises JobRejected (budget_exceeded, invalid_job), ResultTimeout, BrokerUnavailable, and SubmitInterrupted, whose
+    `handles` are receipts. What is wrong with one job is its own receipt's error. It is held for minutes first, so that
+    what a producer that dies meanwhile has held is soon free again, and for `for_s` once the lines are put.
     """
-    checked = [link.packer.check(job) for job in jobs]
-    held: list[tuple[str, BatchReserved]] = []
+    if not 0 < for_s <= LONGEST_RESERVE_S:
+        raise _refused(f"reserve_for_s should be from 1 to {LONGEST_RESERVE_S} seconds (30 days)")
+    checked = await _checked(link, jobs)
+    held: list[Held] = []
     batch_of: dict[uuid.UUID, uuid.UUID] = {}
+    receipts: list[Receipt] = []
+    first_s = min(UNCONFIRMED_S + int(wait_s), LONGEST_RESERVE_S)
     try:
-        for part in _parts([one for one in checked if isinstance(one, Job)]):
-            batch = await _reserve(link, part, for_s=for_s, timeout_s=timeout_s)
+        for part in await _parts(checked):
+            batch = await _reserve(link, part, for_s=first_s, timeout_s=timeout_s)
             held.append((part[0].tenant, batch))
             batch_of |= {job.job_id: batch.batch_id for job in part}
-        receipts = await _put(link, checked, batch_of, wait_s=wait_s)
     except BaseException:
-        await asyncio.shield(_quietly(release(link, held, timeout_s=timeout_s)))
+        await asyncio.shield(_quietly(release(link, held)))
         raise
-    accepted = dict.fromkeys((batch.batch_id for _tenant, batch in held), 0)
-    for receipt in receipts:
-        if receipt.outcome == "accepted":
-            accepted[batch_of[receipt.job_id]] += 1
-    short = [one for one in held if accepted[one[1].batch_id] < one[1].lines]
-    await _quietly(release(link, short, accepted=accepted, timeout_s=timeout_s))
+    try:
+        jobs_or_errors = [one for one, _size in checked]
+        for chunk in link.packer.chunks(jobs_or_errors, batch_of=lambda job: batch_of.get(job.job_id)):
+            receipts += await link.put(chunk, wait_s=wait_s)
+    except BrokerUnavailable as error:
+        raise SubmitInterrupted(str(error), receipts) from error
+    finally:
+        # What was put goes on, whatever happened to the rest.
+        await asyncio.shield(_quietly(_confirm(link, held, receipts, batch_of, for_s=for_s)))
     return Reserved(receipts, tuple(held))
 
 
-async def _put(
-    link: Link, checked: Sequence[Job | Prepared], batch_of: Mapping[uuid.UUID, uuid.UUID], *, wait_s: float
-) -> list[Receipt]:
-    receipts: list[Receipt] = []
-    for chunk in link.packer.chunks(checked, batch_of=lambda job: batch_of.get(job.job_id)):
-        receipts += await link.put(chunk, wait_s=wait_s)
-    return receipts
+async def _checked(link: Link, jobs: Iterable[Job | Mapping[str, Any]]) -> list[tuple[Job | Prepared, int]]:
+    """Each job, or what is wrong with it, and its bytes inside a question."""
+    found: list[tuple[Job | Prepared, int]] = []
+    for number, job in enumerate(jobs):
+        one = link.packer.check(job)
+        size = 0
+        if isinstance(one, Job):
+            size = len(pydantic_core.to_json(one.model_dump_json(exclude_defaults=True)))
+            if size > MOST_LINE_BYTES or len(one.messages) + len(one.documents) > MOST_PIECES:
+                one = _too_large(one)
+        found.append((one, size))
+        if number % MANY == 0:
+            await asyncio.sleep(0)
+    return found
 
 
-def _parts(jobs: Sequence[Job]) -> list[list[Job]]:
+def _too_large(job: Job) -> Prepared:
+    sentence = "the job is too large to be a line of a batch that reserves: submit it alone"
+    return Prepared(job.job_id, error=JobError.of(ErrorCode.INVALID_JOB, sentence))
+
+
+async def _parts(checked: Sequence[tuple[Job | Prepared, int]]) -> list[list[Job]]:
     """Each of one tenant, and no larger than one question may be."""
-    parts: dict[str, list[list[Job]]] = {}
-    sizes: dict[str, int] = {}
-    for job in jobs:
-        size = len(job.model_dump_json(exclude_defaults=True))
+    parts: dict[str, list[_Part]] = {}
+    for number, (job, size) in enumerate(checked):
+        if isinstance(job, Prepared):
+            continue
         of_tenant = parts.setdefault(job.tenant, [])
-        if (
-            not of_tenant
-            or len(of_tenant[-1]) == MOST_LINES
-            or sizes[job.tenant] + size > MOST_QUESTION_BYTES
-        ):
-            of_tenant.append([])
-            sizes[job.tenant] = 0
-        of_tenant[-1].append(job)
-        sizes[job.tenant] += size
-    return [part for of_tenant in parts.values() for part in of_tenant]
+        if not of_tenant or not of_tenant[-1].takes(job, size):
+            of_tenant.append(_Part([]))
+        of_tenant[-1].add(job, size)
+        if number % MANY == 0:
+            await asyncio.sleep(0)
+    return [part.lines for of_tenant in parts.values() for part in of_tenant]
+
+
+@dataclass
+class _Part:
+    """The lines of one question."""
+
+    lines: list[Job]
+    size: int = 0
+    pieces: int = 0
+
+    def takes(self, job: Job, size: int) -> bool:
+        """Whether there is room for one more."""
+        return (
+            len(self.lines) < MOST_LINES
+            and self.size + size <= MOST_QUESTION_BYTES
+            and self.pieces + len(job.messages) + len(job.documents) <= MOST_PIECES
+        )
+
+    def add(self, job: Job, size: int) -> None:
+        """One more."""
+        self.lines.append(job)
+        self.size += size
+        self.pieces += len(job.messages) + len(job.documents)
 
 
 async def _reserve(link: Link, lines: list[Job], *, for_s: int, timeout_s: float) -> BatchReserved:
-    tenant, question = lines[0].tenant, ReserveBatch(lines=lines, for_s=for_s)
-    job = _control(RESERVE, tenant, question, timeout_s=timeout_s)
+    job = _control(RESERVE, lines[0].tenant, ReserveBatch(lines=lines, for_s=for_s), timeout_s=timeout_s)
     try:
         return await _answered(link, job, BatchReserved, timeout_s=timeout_s)
-    except (ResultTimeout, asyncio.CancelledError):
+    except JobRejected:
+        raise
+    except BaseException:
         # It may be held all the same, or soon: it is given back as soon as somebody answers.
         await asyncio.shield(_quietly(_give_up(link, job)))
         raise
 
 
 async def _give_up(link: Link, job: Job) -> None:
-    await link.cancel(job.job_id)
-    question = ReleaseBatches(batches={job.job_id: None})
-    await link.put([link.packer.prepare(_control(RELEASE, job.tenant, question))], wait_s=0.0)
+    with suppress(FleetError):
+        await link.cancel(job.job_id)
+    await _tell(link, _control(RELEASE, job.tenant, ReleaseBatches(batches=[job.job_id])))
 
 
-async def release(
+async def _confirm(
     link: Link,
-    batches: Sequence[tuple[str, BatchReserved]],
+    held: Sequence[Held],
+    receipts: Sequence[Receipt],
+    batch_of: Mapping[uuid.UUID, uuid.UUID],
     *,
-    accepted: Mapping[uuid.UUID, int] | None = None,
-    timeout_s: float = ANSWER_S,
+    for_s: int,
 ) -> None:
-    """Give back what is left of these; with `accepted`, only say how many lines are to come."""
-    by_tenant: dict[str, dict[uuid.UUID, int | None]] = {}
-    for tenant, batch in batches:
-        lines = accepted[batch.batch_id] if accepted else None
-        by_tenant.setdefault(tenant, {})[batch.batch_id] = lines
-    for tenant, of_tenant in by_tenant.items():
-        job = _control(RELEASE, tenant, ReleaseBatches(batches=of_tenant))
+    """Say how many lines are to come, and for how long; nobody waits for the answer."""
+    accepted: dict[str, dict[uuid.UUID, int]] = {}
+    lines = dict.fromkeys((batch.batch_id for _tenant, batch in held), 0)
+    for receipt in receipts:
+        if receipt.outcome == "accepted" and receipt.job_id in batch_of:
+            lines[batch_of[receipt.job_id]] += 1
+    for tenant, batch in held:
+        if batch.reserved_usd:
+            accepted.setdefault(tenant, {})[batch.batch_id] = lines[batch.batch_id]
+    for tenant, batches in accepted.items():
+        await _tell(link, _control(CONFIRM, tenant, ConfirmBatches(batches=batches, for_s=for_s)))
+
+
+async def release(link: Link, held: Sequence[Held], *, timeout_s: float = ANSWER_S) -> None:
+    """Give back what is left of these."""
+    by_tenant: dict[str, list[uuid.UUID]] = {}
+    for tenant, batch in held:
+        if batch.reserved_usd:
+            by_tenant.setdefault(tenant, []).append(batch.batch_id)
+    for tenant, batches in by_tenant.items():
+        job = _control(RELEASE, tenant, ReleaseBatches(batches=batches))
         await _answered(link, job, ReleaseBatches, timeout_s=timeout_s)
 
 
@@ -158,10 +236,28 @@ async def cancel_all(link: Link, receipts: Sequence[Receipt]) -> int:
     return cancelled
 
 
-async def usage_report(link: Link, *, tenant: str, question: UsageQuestion, timeout_s: float) -> UsageReport:
+async def usage_report(
+    link: Link,
+    *,
+    tenant: str,
+    by: Sequence[str],
+    since: date | None,
+    before: date | None,
+    timeout_s: float,
+) -> UsageReport:
     """A tenant's usage as the fleet's ledger has it. Raises JobRejected (unknown_tenant), ResultTimeout."""
-    job = _control(USAGE, tenant, question, timeout_s=timeout_s)
+    try:
+        question = UsageQuestion.model_validate({"by": list(by), "since": since, "before": before})
+        job = _control(USAGE, tenant, question, timeout_s=timeout_s)
+    except ValidationError as error:
+        what = ("job", Job) if error.title == "Job" else ("usage", UsageQuestion)
+        raise _refused(explain(error, *what)) from error
     return await _answered(link, job, UsageReport, timeout_s=timeout_s)
+
+
+def _refused(sentence: str) -> JobRejected:
+    """Refused before anything is asked."""
+    return JobRejected(JobResult.ended(uuid7(), JobError.of(ErrorCode.INVALID_JOB, sentence)))
 
 
 def _control(task: str, tenant: str, question: BaseModel, *, timeout_s: float | None = None) -> Job:
@@ -175,10 +271,15 @@ def _control(task: str, tenant: str, question: BaseModel, *, timeout_s: float | 
     )
 
 
+async def _tell(link: Link, job: Job) -> Receipt:
+    """However many jobs the tenant has waiting: these give its money back."""
+    [receipt] = await link.put([link.packer.prepare(job)], wait_s=0.0, inside=True)
+    return receipt
+
+
 async def _answered(link: Link, job: Job, model: type[M], *, timeout_s: float) -> M:
-    [receipt] = await link.put([link.packer.prepare(job)], wait_s=timeout_s)
-    result = raise_unless_answered(await link.wait(receipt, timeout_s=timeout_s))
-    return model.model_validate(result.data)
+    result = await link.wait(await _tell(link, job), timeout_s=timeout_s)
+    return model.model_validate(raise_unless_answered(result).data)
 
 
 async def _quietly(giving_back: Awaitable[None]) -> None:

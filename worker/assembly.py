@@ -14,9 +14,11 @@ import redis.asyncio
 
 from producer_sdk.contract import Crossing, Straight
 from producer_sdk.contract.control import (
+    CONFIRM,
     RELEASE,
     RESERVE,
     USAGE,
+    ConfirmBatches,
     ReleaseBatches,
     ReserveBatch,
     UsageQuestion,
@@ -35,7 +37,9 @@ from worker.cache.store import ExactCache
 from worker.control import AnswerControl, Answering
 from worker.fallback.step import CallWithFallback
 from worker.gathering import GatheringRedis
-from worker.job_run import ProceedJob
+from worker.health.step import AvoidUnhealthy, WatchDeployment
+from worker.health.store import HealthStore
+from worker.job_run import JobStep, ProceedJob
 from worker.ledger.ledger import Ledger
 from worker.ledger.report import ReportUsage
 from worker.ledger.step import JournalAttempt, RecordJob
@@ -45,13 +49,15 @@ from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import called_at, open_client
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
-from worker.retries.step import CapRetries
+from worker.retries.step import CapRetries, RememberFailures
 from worker.retries.store import RetryBudget
 from worker.routing import vocabularies
 from worker.routing.step import PlanRoute
 from worker.routing.tokens import Count
 from worker.routing_file import RoutingFile, Tokenizer
 from worker.routing_load import load
+from worker.runs.step import CapRun
+from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
 from worker.telemetry.signals import Signals
@@ -133,9 +139,28 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     """Who answers what is asked of the fleet itself."""
     return {
         RESERVE: (ReserveBatch, batches.reserve),
+        CONFIRM: (ConfirmBatches, batches.confirm),
         RELEASE: (ReleaseBatches, batches.release),
         USAGE: (UsageQuestion, usage.answer),
     }
+
+
+def guards(retry_budget: RetryBudget, runs: Runs, run_tree: RunTree) -> list[JobStep]:
+    """The steps that stop whoever repeats work without end."""
+    cap_run = CapRun(runs, above=run_tree.runs)
+    return [RememberFailures(retry_budget), cap_run, CapRetries(retry_budget)]
+
+
+def _caller(
+    settings: WorkerSettings,
+    routing: RoutingFile,
+    http: httpx.AsyncClient,
+    cards: Mapping[str, RateCard],
+    crossing: Crossing,
+) -> CallProvider:
+    """The step that calls, with the keys that are set."""
+    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    return CallProvider(client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing)
 
 
 async def load_counts(routing: RoutingFile, missing: Mapping[str, str]) -> dict[Tokenizer, Count]:
@@ -167,12 +192,13 @@ async def assemble(
     store = BudgetStore(connection, namespace=namespace, crossing=crossing)
     books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
     retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
-    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
     plan, cards = await plan_route(settings, routing)
     http = open_client(settings, routing, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
+    health = HealthStore(connection, namespace=namespace, crossing=crossing)
     attempt = attempt_pipeline(
         [
+            WatchDeployment(health),
             HoldBudget(
                 store=store,
                 rebuild=books.rebuild,
@@ -181,9 +207,7 @@ async def assemble(
                 warn=signals.soft_limit,
             ),
             JournalAttempt(ledger),
-            CallProvider(
-                client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing
-            ),
+            _caller(settings, routing, http, cards, crossing),
         ]
     )
     policy, screen = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings))
@@ -197,10 +221,11 @@ async def assemble(
             EndStopped(),
             AnswerControl(_answers(batches, ReportUsage(ledger))),
             policy,
-            CapRetries(retry_budget),
+            *guards(retry_budget, Runs(connection, namespace=namespace, crossing=crossing), run_tree),
             screen,
             AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
             plan,
+            AvoidUnhealthy(health),
             CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget),
         ]
     )

@@ -24,9 +24,9 @@ from worker.ledger.ledger import Ledger, Overrides, RebuildSums, SettledAttempt
 
 # A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within half a day.
 HORIZON = timedelta(days=34)
+KEPT = timedelta(days=40)  # longer than the horizon, and than a batch may be held
 PAGE = 500
 MOST_PAGES = 20
-MOST_BATCHES = 5000
 NOT_ENDED = frozenset({"pending", "delayed", "running", "closing"})
 MOST_CLAIM_S = 15.0
 PURGE_EVERY_MS = 600_000
@@ -137,6 +137,7 @@ class Reaper:
         books: Books,
         grace_s: float = 60.0,
         retention: timedelta = timedelta(days=7),
+        page: int = PAGE,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -144,6 +145,7 @@ class Reaper:
         self._books = books
         self._grace_s = grace_s
         self._retention = retention
+        self._page = page
         self._held_after_end: set[UUID] = set()
 
     async def tick(self) -> None:
@@ -155,6 +157,7 @@ class Reaper:
                 await self.reap()
                 if await self._store.claim("purge", for_ms=PURGE_EVERY_MS):
                     await self._ledger.purge_content(finished_before=datetime.now(UTC) - self._retention)
+                    await self._ledger.purge_batches(before=datetime.now(UTC) - KEPT)
                     await self._ledger.add_partitions()
             finally:
                 await self._store.release("reaper")
@@ -249,11 +252,20 @@ class Reaper:
     async def _close_batches(self) -> None:
         """A batch is over in SQL first, then in Redis. One without a row is of a worker that died opening it,
         and that nobody will open."""
-        await self._ledger.close_batches(await self._ledger.batches_over(limit=PAGE))
-        held = {batch.id: batch for batch in await self._store.batches(grace_ms=0, limit=MOST_BATCHES)}
-        states = await self._ledger.batch_states(list(held))
-        old = await self._store.batches(grace_ms=int(self._grace_s * 1000), limit=MOST_BATCHES)
-        unknown = {batch.id: batch.tenant for batch in old if batch.id not in states}
+        ended = await self._ledger.end_batches(limit=self._page)
+        if ended:
+            await self._store.close_batches([BatchName(tenant, key) for key, tenant in ended.items()])
+        skip = 0
+        for _ in range(MOST_PAGES):
+            held = await self._store.batches(grace_ms=int(self._grace_s * 1000), skip=skip, limit=self._page)
+            skip += len(held) - await self._close_in_redis(held)
+            if len(held) < self._page:
+                break
+
+    async def _close_in_redis(self, held: Sequence[BatchName]) -> int:
+        """Those that SQL has closed, or never opened; how many."""
+        states = await self._ledger.batch_states([batch.id for batch in held])
+        unknown = {batch.id: batch.tenant for batch in held if batch.id not in states}
         for batch_id, job in zip(
             unknown.copy(), await self._lanes.states(list(map(str, unknown))), strict=True
         ):
@@ -262,9 +274,10 @@ class Reaper:
         if unknown:
             await self._ledger.void_batches(unknown)
             states |= await self._ledger.batch_states(list(unknown))
-        ended = [batch for batch in held.values() if states.get(batch.id) == "closed"]
-        if ended:
-            await self._store.close_batches(ended)
+        closed = [batch for batch in held if states.get(batch.id) == "closed"]
+        if closed:
+            await self._store.close_batches(closed)
+        return len(closed)
 
     async def _rebuild_if_still_held(self, ended: set[UUID]) -> None:
         """A round settles whatever ended before it. What two rounds find held is in no order of writes: a reservation

@@ -66,6 +66,7 @@ class HeldDelivery:
     _stop: str | None = None
     _unreadable: str = ""
     _inner: asyncio.Task[Any] | None = None
+    _running: JobRun | None = None
     _properties: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -154,6 +155,7 @@ class HeldDelivery:
             deliveries=self.delivery.deliveries,
             retries=retries,
             queue_ms=max(0, self.delivery.taken_ms - self.delivery.put_ms),
+            put_ms=self.delivery.put_ms,
             message=self.delivery.message,
             fleet=self.assembly.settings.fleet.namespace,
             batch_id=header.batch_id,
@@ -164,6 +166,7 @@ class HeldDelivery:
         loop = asyncio.get_running_loop()
         if self._why:
             raise HandBack(f"interrupted before it began: {self._why}")
+        self._running = job_run
         self._inner = loop.create_task(self._answered(job_run))
         soft_s = min(limits.soft_s, limits.hard_s)
         soft = loop.call_later(soft_s, self.interrupt, "soft_limit")
@@ -223,7 +226,8 @@ class HeldDelivery:
             self.lease.lost = True
         if self._why is None:
             self._why = why
-            if self._inner and not self._inner.done():
+            if self._running and self._inner and not self._inner.done():
+                self._running.interruption = why
                 self._inner.cancel()
 
     def interrupt_before(self, stop: str) -> None:

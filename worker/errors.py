@@ -12,6 +12,7 @@ WorkerError
 ├── LedgerRefused        the database refuses one row for what is in it: that job ends as `internal`
 ├── BudgetUnavailable    Redis did not answer for the windows of a budget: nothing may be called
 ├── JournalRefused       an attempt admitted by old counters, or voided by the reaper: reserve anew
+├── DeploymentUnavailable  a deployment takes no call now: fallback asks the next one, or the job waits in its lane
 └── ProviderError        one attempt failed; fallback decides what follows
 """
 
@@ -107,6 +108,14 @@ class RetryLater(JobInterrupted):
     def __init__(self, why: str, *, delay_ms: int) -> None:
         super().__init__(why)
         self.delay_ms = delay_ms
+
+
+class DeploymentUnavailable(WorkerError):
+    """A deployment takes no call now: it is paused, cools down, its breaker is open, or it has its fill."""
+
+    def __init__(self, why: str, *, wait_s: float) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
 
 
 class FailureKind(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
+import redis.exceptions
 from pydantic import JsonValue
 
 from producer_sdk.contract import (
@@ -27,7 +29,7 @@ from producer_sdk.contract import (
     to_usd,
     uuid7,
 )
-from worker.errors import LeaseLost
+from worker.errors import JobInterrupted, LeaseLost, LedgerUnavailable
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant
 
@@ -65,6 +67,7 @@ class Answer:
     rate_card_id: str | None = None  # of the model that answered
     price_flag: str | None = None  # why the cost is only a bound: nobody knows what answered
     standing: JobResult | None = None  # the job's final row, once it is committed
+    exhausted_s: float | None = None  # for how long its headers say that the provider takes no more
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Plan:
 
     calls: tuple[PlannedCall, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    despite: frozenset[str] = frozenset()  # called though its breaker is open: no other is left
 
 
 @dataclass
@@ -95,10 +99,12 @@ class JobRun:
     deliveries: int = 1
     retries: int = 0
     queue_ms: int = 0
+    put_ms: int = 0  # when it was put into its lane, Unix ms of the broker's clock; 0: not known
     message: bytes = field(default=b"", repr=False)
     fleet: str = ""  # whose lanes it came from: their namespace
     batch_id: UUID | None = None  # the batch of its tenant that has reserved for it
     stop: str | None = None  # the lane says why it must not be called: cancelled, expired, dead
+    interruption: str | None = None  # why its task is being cancelled: cancelled, soft_limit, shutdown, lost
     started: float = field(default_factory=time.monotonic)
     tenant: Tenant | None = None
     task: TaskRule | None = None
@@ -129,9 +135,20 @@ class JobRun:
             raise AssertionError("policy runs before this step")
         return self.task
 
+    def comes_again(self, error: BaseException) -> bool:
+        """Whether the job ends nowhere here for this error: it is handed back, or is another worker's."""
+        if isinstance(error, asyncio.CancelledError):
+            return self.interruption not in ("cancelled", "soft_limit")
+        return isinstance(error, JobInterrupted | LedgerUnavailable | redis.exceptions.RedisError)
+
     def remaining_s(self) -> float:
         """Seconds until the one deadline that spans the whole chain."""
         return self.deadline - time.monotonic()
+
+    def left_s(self) -> float:
+        """Seconds until the job's own deadline, which its time in a lane counts towards."""
+        deadline = self.job.deadline
+        return (deadline - utc_now()).total_seconds() if deadline else float("inf")
 
     def result_of(self, answer: Answer) -> JobResult:
         """The job's final result for this answer."""
@@ -182,6 +199,7 @@ class Attempt:
     windows: tuple[str, ...] = ()
     batch_id: UUID | None = None  # the batch that it draws on
     sent: bool = False  # bytes may have reached the provider
+    exhausted_s: float | None = None  # as Answer's
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
     returns_share: bool = False  # what it did not use of its share is its batch's again
 

@@ -12,12 +12,14 @@ from worker.cache.step import AnswerFromCache
 from worker.control import AnswerControl
 from worker.errors import JobStopped
 from worker.fallback.step import CallWithFallback
+from worker.health.step import AvoidUnhealthy, WatchDeployment
 from worker.job_run import Answer, Attempt, AttemptStep, JobRun, JobStep, ProceedAttempt, ProceedJob
 from worker.ledger.step import JournalAttempt, RecordJob
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.step import CallProvider
-from worker.retries.step import CapRetries
+from worker.retries.step import CapRetries, RememberFailures
 from worker.routing.step import PlanRoute
+from worker.runs.step import CapRun
 from worker.safety.step import ScreenContent
 
 S = TypeVar("S")
@@ -27,12 +29,17 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
         RecordJob,
         "first: an answered job is never called again, and however the rest ends is its one final row",
     ),
+    (RememberFailures, "before whatever may end a job as failed: what killed its workers is known again too"),
     (EndStopped, "a job that was cancelled, expired or given up in its lane costs nothing more"),
     (
         AnswerControl,
         "what is asked of the fleet itself: no routing.yaml names its tasks, no policy limits it",
     ),
     (ApplyPolicy, "everything after it needs to know the tenant's tier and the task's limits"),
+    (
+        CapRun,
+        "needs the tier; before the retry budget: what a run may not do any more neither pays nor deposits",
+    ),
     (CapRetries, "before any work is done for a job that an agent resubmits in a loop"),
     (ScreenContent, "before a cache key or a plan is made of the content, and before any model sees it"),
     (
@@ -40,14 +47,13 @@ JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
         "after safety, so that only screened content is ever a key; before anything costs money",
     ),
     (PlanRoute, "needs the screened content's size and the tier's aliases"),
+    (AvoidUnhealthy, "of a plan that the job alone would get, what takes no calls now is left out"),
     (CallWithFallback, "last: it walks the plan, each attempt through the steps below"),
 )
 
 ATTEMPT_STEPS: tuple[tuple[type[AttemptStep], str], ...] = (
-    (
-        HoldBudget,
-        "outermost: reserves before the journal, and settles in Redis what the journal settled in SQL",
-    ),
+    (WatchDeployment, "outermost: where a deployment takes no call, nothing is reserved or written"),
+    (HoldBudget, "reserves before the journal, and settles in Redis what the journal settled in SQL"),
     (JournalAttempt, "SQL knows of the call before it is made, and of its cost before Redis does"),
     (CallProvider, "the call itself"),
 )

@@ -118,6 +118,10 @@ class Tier:
     daily_budget_usd: Decimal | None = None
     monthly_budget_usd: Decimal | None = None
     run_budget_usd: Decimal | None = None
+    run_max_calls: int | None = None
+    run_max_depth: int | None = None
+    run_max_seconds: int | None = None
+    run_max_repeats: int | None = None
     soft_limit: tuple[int, ...] = ()
     features: dict[str, Budget] = field(default_factory=dict)
     weight: Decimal = Decimal(1)

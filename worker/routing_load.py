@@ -35,6 +35,7 @@ from worker.routing_file import (
 )
 from worker.routing_prices import price_of
 from worker.routing_providers import provider_of
+from worker.routing_runs import RUN_KEYS, run_caps_of
 from worker.yaml_nodes import Faults, Fields, Place, did_you_mean, read_root
 
 SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
@@ -71,6 +72,7 @@ LIMIT_KEYS = (
     "daily_budget_usd",
     "monthly_budget_usd",
     "run_budget_usd",
+    *RUN_KEYS,
     "soft_limit",
     "features",
     "weight",
@@ -265,6 +267,7 @@ def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collec
         "daily_budget_usd": fields.amount("daily_budget_usd"),
         "monthly_budget_usd": fields.amount("monthly_budget_usd"),
         "run_budget_usd": fields.amount("run_budget_usd"),
+        **run_caps_of(fields),
         "soft_limit": soft_limit_of(fields),
         "weight": fields.number("weight", low=Decimal("0.01"), high=1_000),
         **_share(fields),

@@ -37,6 +37,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 _DECOMPRESSION = {int(zstd.DecompressionParameter.window_log_max): 24}
 COMPRESS_ABOVE_BYTES = 4 * 1024
 BYTES_PER_TOKEN = 3.2
+BATCH = "fairlane_batch"
 LARGEST_INTEGER = 2**53 - 1  # Lua and JavaScript count in doubles
 DEFAULT_OUTPUT_TOKENS = 256
 
@@ -59,11 +60,7 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 
 
 class Header(Frozen):
-    """The first line of a message; times are Unix milliseconds, `est_tokens` is [input, output].
-
-    `batch_id`: the tenant's batch that has reserved for this job. It is no part of the body, so that the same job in
-    another batch is the same job.
-    """
+    """The first line of a message; times are Unix milliseconds, `est_tokens` is [input, output]."""
 
     v: int
     job_id: str
@@ -81,8 +78,19 @@ class Header(Frozen):
     sha256: str = ""
     nonce: str = ""
     signature: str | None = None
-    batch_id: UUID | None = None
     celery: dict[str, JsonValue] = {}
+
+    @property
+    def batch_id(self) -> UUID | None:
+        """The tenant's batch that has reserved for this job.
+
+        No part of the body, so that the same job in another batch is the same job; among Celery's headers, which older
+        workers pass over.
+        """
+        try:
+            return UUID(str(self.celery[BATCH])) if BATCH in self.celery else None
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -165,10 +173,8 @@ def pack(
         "encoding": "zstd" if compressed else "identity",
         "size": len(plain),
         "sha256": digest,
-        "celery": celery or {},
+        "celery": (celery or {}) | ({BATCH: str(batch_id)} if batch_id else {}),
     }
-    if batch_id:
-        fields["batch_id"] = str(batch_id)
     if signing_key:
         fields["nonce"] = secrets.token_hex(8)
         fields["signature"] = sign(fields, signing_key)

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from producer_sdk.contract.control import (
     BatchReserved,
+    ConfirmBatches,
     ReleaseBatches,
     ReserveBatch,
     UsageQuestion,
@@ -32,6 +33,7 @@ def schema() -> dict[str, Any]:
             (JobResult, "serialization"),
             (ReserveBatch, "validation"),
             (BatchReserved, "serialization"),
+            (ConfirmBatches, "validation"),
             (ReleaseBatches, "validation"),
             (UsageQuestion, "validation"),
             (UsageReport, "serialization"),

@@ -10,12 +10,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 _MOST_NAMED = 3
+_MOST_READ = 1000
 _LONGEST_STEP = 40
 _Models = tuple[type[BaseModel], ...]
 
 
 def explain(error: ValidationError, root: str, model: type[BaseModel] | None = None) -> str:
     """Up to three of the error's faults in one line; with `model`, a misspelt field gets the nearest name."""
+    if (
+        error.error_count() > _MOST_READ
+    ):  # each costs microseconds, and a small compressed message may hold a million
+        return f"{root}: {error.error_count()} fields are wrong: see docs/wire.md"
     models: _Models = (model,) if model else ()
     faults = list(dict.fromkeys(_fault(fault, root, models) for fault in _details(error)))
     more = f" (and {len(faults) - _MOST_NAMED} more)" if len(faults) > _MOST_NAMED else ""

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import redis
@@ -17,10 +17,12 @@ from pydantic import BaseModel
 
 from producer_sdk.contract import ErrorCode, Job, JobError, JobResult
 from producer_sdk.contract.control import (
+    CONFIRM,
     RELEASE,
     RESERVE,
     USAGE,
     BatchReserved,
+    ConfirmBatches,
     ReleaseBatches,
     ReserveBatch,
     UsageLine,
@@ -54,11 +56,12 @@ def report(job: Job, _asked: str) -> UsageReport:
         cost_usd=Decimal(0),
         saved_usd=Decimal(0),
     )
-    return UsageReport(tenant=job.tenant, since=None, before=None, lines=[], total=nothing)
+    return UsageReport(tenant=job.tenant, since=date(2026, 11, 1), before=None, lines=[], total=nothing)
 
 
 CONTROL: dict[str, Callable[[Job, str], BaseModel]] = {
     RESERVE: reserved,
+    CONFIRM: lambda _job, asked: ConfirmBatches.model_validate_json(asked),
     RELEASE: lambda _job, asked: ReleaseBatches.model_validate_json(asked),
     USAGE: report,
 }

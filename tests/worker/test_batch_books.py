@@ -12,6 +12,7 @@ import redis.asyncio
 from producer_sdk.contract import Job, uuid7
 from producer_sdk.contract.envelope import pack
 from tests.worker.money_desk import LIMIT, Desk, answer_costing, attempt_of, open_desk
+from worker.books import Reaper
 from worker.budget.records import BatchName, Refused, Reserved
 from worker.budget.rules import WindowLimit, windows
 from worker.job_run import Attempt
@@ -53,7 +54,7 @@ async def reserved(
             expires_at=now + timedelta(seconds=for_s),
             epoch=answer.epoch,
         )
-        assert stands == "open"
+        assert not isinstance(stands, str)
     return batch
 
 
@@ -83,7 +84,7 @@ async def test_nobody_else_can_spend_what_a_batch_holds_and_its_lines_can(desk: 
     await settled(desk, first, 5)
     assert await desk.store.window(today.name) == (5, 40)  # what the line did not need is the tenant's again
     assert await desk.reserve(attempt_of(30))
-    await desk.ledger.close_batches([batch.id])
+    await desk.ledger.give_up_batches([batch.id], tenant="acme")
     await desk.come_to_rest()
     assert desk.counted() == 5
 
@@ -96,7 +97,7 @@ async def test_a_line_that_failed_gives_its_share_back_to_the_batch(desk: Desk, 
     again = await line(desk, batch, 40)
     assert again.batch_id == batch.id
     await settled(desk, again, 7)
-    await desk.ledger.close_batches([batch.id])
+    await desk.ledger.give_up_batches([batch.id], tenant="acme")
     await desk.come_to_rest()
     assert desk.counted() == 7
 
@@ -107,7 +108,7 @@ async def test_a_line_that_its_batch_cannot_pay_draws_on_the_windows(desk: Desk,
     assert (dear.batch_id, dear.windows) == (None, (today.name,))
     assert await desk.store.window(today.name) == (0, 90)
     await settled(desk, dear, 10)
-    await desk.ledger.close_batches([batch.id])
+    await desk.ledger.give_up_batches([batch.id], tenant="acme")
     await desk.come_to_rest()
 
 
@@ -119,8 +120,8 @@ async def test_another_tenants_line_finds_no_batch_under_this_id(desk: Desk, tod
     )
     assert isinstance(answer, Reserved)
     assert answer.covered == ()
-    await desk.ledger.close_batches([batch.id])
-    assert await desk.ledger.close_batches([batch.id], tenant="globex") == []
+    await desk.ledger.give_up_batches([batch.id], tenant="acme")
+    assert await desk.ledger.give_up_batches([batch.id], tenant="globex") == []
 
 
 async def test_a_line_after_midnight_is_charged_to_the_day_on_which_its_batch_reserved(
@@ -132,7 +133,7 @@ async def test_a_line_after_midnight_is_charged_to_the_day_on_which_its_batch_re
     assert late.windows == (yesterday.name,)
     await settled(desk, late, 20)
     assert await desk.store.window(today.name) == (0, 0)
-    await desk.ledger.close_batches([batch.id])
+    await desk.ledger.give_up_batches([batch.id], tenant="acme")
     await desk.come_to_rest()
     assert desk.counted(yesterday.name) == 20
 
@@ -170,7 +171,7 @@ async def test_interleaving_17_a_rebuild_counts_what_is_left_of_open_batches(des
     third = await line(desk, batch, 30)
     assert third.batch_id == batch.id
     await settled(desk, third, 5)
-    await desk.ledger.close_batches([batch.id])
+    await desk.ledger.give_up_batches([batch.id], tenant="acme")
     await desk.come_to_rest()
     assert desk.counted() == 10 + 20 + 5  # nobody knows what the second line came to
 
@@ -202,7 +203,7 @@ async def test_interleaving_18_a_lines_return_that_is_replayed_counts_once(
     over = await line(desk, batch, 40)
     assert over.batch_id is None, "only 20 are left"
     assert await desk.store.window(today.name) == (0, 100)
-    await desk.ledger.close_batches([batch.id])
+    await desk.ledger.give_up_batches([batch.id], tenant="acme")
     await desk.come_to_rest()
 
 
@@ -249,12 +250,100 @@ async def test_a_batch_ends_with_its_last_line(desk: Desk, today: WindowLimit):
 
 async def test_fewer_lines_than_were_reserved_for_end_it_too(desk: Desk, today: WindowLimit):
     batch = await reserved(desk, today, 80, lines=2)
-    await desk.ledger.count_lines({batch.id: 1}, tenant="globex")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await desk.ledger.confirm_batches({batch.id: 1}, tenant="globex", expires_at=later)
     attempt = await line(desk, batch, 20)
     await settled(desk, attempt, 5)
     await desk.ledger.finish(attempt.job_run, attempt.job_run.result_of(answer_costing(5)))
     await desk.reaper.reap()
     assert await desk.store.window(today.name) == (5, 60)
-    await desk.ledger.count_lines({batch.id: 1}, tenant="acme")
+    await desk.ledger.confirm_batches({batch.id: 1}, tenant="acme", expires_at=later)
     await desk.reaper.reap()
     assert await desk.store.window(today.name) == (5, 0)
+
+
+async def test_what_a_batch_spends_reaches_a_soft_limit_too(desk: Desk, today: WindowLimit):
+    soft = replace(today, soft_limit=(50,))
+    batch = await reserved(desk, soft, 90, lines=9)
+    told = []
+    for _ in range(9):
+        attempt = attempt_of(10)
+        answer = await desk.store.reserve(attempt.id, amount_pico=10, windows=[soft], batch=batch)
+        assert isinstance(answer, Reserved)
+        told += answer.soft
+        attempt.epoch, attempt.windows, attempt.batch_id = answer.epoch, answer.covered, batch.id
+        assert await desk.journal(attempt)
+        await settled(desk, attempt, 10)
+    assert [(one.window.name, one.percent) for one in told] == [(today.name, 50)]
+
+
+async def test_a_job_of_another_tenant_ends_no_batch(desk: Desk, today: WindowLimit):
+    batch = await reserved(desk, today, 80, lines=1)
+    other = attempt_of(1)
+    other.job_run.job = other.job_run.job.model_copy(update={"tenant": "globex"})
+    other.job_run.batch_id = batch.id
+    await desk.ledger.finish(other.job_run, other.job_run.result_of(answer_costing(0)))
+    await desk.reaper.reap()
+    assert await desk.store.window(today.name) == (0, 80)
+
+
+async def test_a_batch_that_was_given_up_before_it_was_opened_is_never_opened(desk: Desk, today: WindowLimit):
+    early = uuid7()
+    assert await desk.ledger.give_up_batches([early], tenant="acme") == [early]
+    stands = await desk.ledger.open_batch(
+        early,
+        tenant="acme",
+        reserved_pico=80,
+        lines=1,
+        windows=(today.name,),
+        expires_at=datetime.now(UTC) + timedelta(hours=1),
+        epoch=await desk.ledger.epoch(),
+    )
+    assert stands == "closed"
+
+
+async def test_a_line_that_cost_more_than_its_worst_case_draws_no_more_than_that(
+    desk: Desk, today: WindowLimit
+):
+    batch = await reserved(desk, today, 60)
+    dear = await line(desk, batch, 20)
+    await settled(desk, dear, 30, state="failed")
+    assert await desk.store.window(today.name) == (30, 40)
+    await desk.flush()
+    await desk.books.rebuild()
+    assert await desk.store.window(today.name) == (30, 40)
+
+
+async def test_more_batches_than_one_look_are_closed(desk: Desk, today: WindowLimit):
+    reaper = Reaper(
+        ledger=desk.ledger, store=desk.store, lanes=desk.lanes, books=desk.books, grace_s=-1.0, page=3
+    )
+    kept = [await reserved(desk, today, 5) for _ in range(4)]
+    gone = [await reserved(desk, today, 5) for _ in range(4)]
+    for batch in gone:
+        await desk.ledger.give_up_batches([batch.id], tenant="acme")
+    await reaper.reap()
+    assert await desk.store.window(today.name) == (0, 20)
+    assert await desk.store.batches(grace_ms=-1000) == kept
+
+
+async def test_a_batch_that_stands_is_answered_as_it_is_held(desk: Desk, today: WindowLimit):
+    batch = await reserved(desk, today, 60, lines=7)
+    stands = await desk.ledger.open_batch(
+        batch.id,
+        tenant="acme",
+        reserved_pico=50,
+        lines=1,
+        windows=(),
+        expires_at=datetime.now(UTC),
+        epoch=await desk.ledger.epoch(),
+    )
+    assert not isinstance(stands, str)
+    assert (stands.reserved_pico, stands.lines, stands.windows) == (60, 7, (today.name,))
+
+
+async def test_old_batches_are_forgotten(desk: Desk, today: WindowLimit):
+    closed, still_open = await reserved(desk, today, 5), await reserved(desk, today, 5)
+    await desk.ledger.give_up_batches([closed.id], tenant="acme")
+    await desk.ledger.purge_batches(before=datetime.now(UTC) + timedelta(seconds=5))
+    assert await desk.ledger.batch_states([closed.id, still_open.id]) == {still_open.id: "open"}

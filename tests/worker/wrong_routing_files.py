@@ -38,6 +38,22 @@ def replaced(old: str, new: str) -> str:
 
 WRONG: list[tuple[str, str]] = [
     (
+        replaced("daily_budget_usd: 0.5", "run_max_calls: 0"),
+        "routing.yaml:16:40: tiers.free.run_max_calls: found '0', write a whole number from 1 to 1000000000",
+    ),
+    (
+        replaced("daily_budget_usd: 0.5", "run_max_depth: 1001"),
+        "routing.yaml:16:40: tiers.free.run_max_depth: found '1001', write a whole number from 0 to 1000",
+    ),
+    (
+        replaced("daily_budget_usd: 0.5", "run_max_seconds: 1.5"),
+        "routing.yaml:16:42: tiers.free.run_max_seconds: found '1.5', write a whole number from 1 to 31536000",
+    ),
+    (
+        replaced("concurrency: 7", "run_max_repeats: many"),
+        "routing.yaml:19:41: tenants.globex.run_max_repeats: found 'many', write a whole number from 1 to 1000000",
+    ),
+    (
         replaced("  ask:\n", "  fairlane.ask:\n"),
         "routing.yaml:12:5: tasks.fairlane.ask: tasks that begin with 'fairlane.' are the fleet's own: "
         "choose another name",

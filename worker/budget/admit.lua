@@ -7,15 +7,19 @@ local function clock_apart(ms)
   if math.abs(apart) > 43200000 then return {'clock', string.format('%d', apart)} end
 end
 
--- The windows from ARGV[first] on, but for those whose scope is in `covered`.
+-- The windows from ARGV[first] on; then, apart, those whose scope a batch covers by a window of its own.
 local function windows_asked(first, covered)
-  local windows = {}
+  local windows, of_batch = {}, {}
   for i = first, #ARGV, 4 do
-    if not covered[ARGV[i + 1]] then
-      windows[#windows + 1] = {name = ARGV[i], scope = ARGV[i + 1], limit = ARGV[i + 2], soft = ARGV[i + 3]}
+    local w = {name = ARGV[i], scope = ARGV[i + 1], limit = ARGV[i + 2], soft = ARGV[i + 3]}
+    if covered[w.scope] then
+      w.name = covered[w.scope]
+      of_batch[#of_batch + 1] = w
+    else
+      windows[#windows + 1] = w
     end
   end
-  return windows
+  return windows, of_batch
 end
 
 -- Reads the windows. What an operator has set for a scope goes before the limit of the worker's routing.yaml.
@@ -69,10 +73,4 @@ local function warned(root, windows, keep_ms, reply)
     end
   end
   return reply
-end
-
--- What all windows of one kind have in common: a name without its date. A run's window has none.
-local function scope_of(name)
-  if string.sub(name, 1, 2) == 'r:' then return name end
-  return string.match(name, '^(.*):[^:]*$')
 end

@@ -11,7 +11,8 @@ local batch = root .. ':b:' .. ARGV[2]
 local known = redis.call('HGET', batch, 'windows')
 if known then return {'reserved', epoch, known} end
 
-local windows = look(root, windows_asked(6, {}))
+local windows = windows_asked(6, {})
+look(root, windows)
 local refused = refusal(windows, total)
 if refused then return refused end
 local names = table.concat(hold(root, windows, total, keep_ms), '\n')

@@ -4,6 +4,12 @@
 -- ARGV: 2 attempt id; 3 worst case; 4 the millisecond in the id; 5 ms to keep; 6 its batch or ''; then windows.
 -- Returns {'reserved', epoch, names of the batch's windows it is charged to, name, percent … of soft limits}
 --   | {'refused', window, used, held, limit, top-up, name, percent …} | {'rebuild'} | {'clock', ms apart}.
+-- What all windows of one kind have in common: a name without its date. A run's window has none.
+local function scope_of(name)
+  if string.sub(name, 1, 2) == 'r:' then return name end
+  return string.match(name, '^(.*):[^:]*$')
+end
+
 local epoch = current_epoch()
 if not epoch then return {'rebuild'} end
 local apart = clock_apart(ARGV[4])
@@ -20,12 +26,12 @@ if ARGV[6] ~= '' then
   local batch = redis.call('HMGET', root .. ':b:' .. ARGV[6], 'total', 'drawn', 'windows')
   if batch[1] and fits(batch[2], amount, batch[1], '0') then
     charged = batch[3]
-    for name in string.gmatch(charged, '[^\n]+') do covered[scope_of(name)] = true end
+    for name in string.gmatch(charged, '[^\n]+') do covered[scope_of(name)] = name end
   end
 end
 
-local windows = look(root, windows_asked(7, covered))
-local refused = refusal(windows, amount)
+local windows, of_batch = windows_asked(7, covered)
+local refused = refusal(look(root, windows), amount)
 if refused then return warned(root, windows, keep_ms, refused) end
 
 local names = hold(root, windows, amount, keep_ms)
@@ -42,4 +48,4 @@ redis.call('HSET', record, 'hold', amount, 'windows', table.concat(names, '\n'))
 redis.call('PEXPIRE', record, keep_ms)
 redis.call('ZADD', root .. ':holds', now_ms(), id)
 redis.call('PEXPIRE', root .. ':holds', keep_ms)
-return warned(root, windows, keep_ms, {'reserved', epoch, charged})
+return warned(root, look(root, of_batch), keep_ms, warned(root, windows, keep_ms, {'reserved', epoch, charged}))

@@ -121,7 +121,10 @@ class HoldBudget:
 
     def _tell(self, reached: Sequence[SoftLimit]) -> None:
         for soft in reached:
-            self._warn(window=soft.window.name, scope=soft.window.scope, percent=soft.percent)
+            scope = soft.window.scope
+            # a run is named by its producer, and a metric keeps every name for ever
+            scope = scope if soft.window.date else f"r:{scope.split(':')[1]}"
+            self._warn(window=soft.window.name, scope=scope, percent=soft.percent)
 
     async def _settled_after(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
         try:

@@ -35,7 +35,7 @@ from worker.budget.records import (
     Standing,
     Unknown,
 )
-from worker.budget.rules import MOST_PICO, WindowLimit
+from worker.budget.rules import MOST_PICO, WindowLimit, scope_of
 from worker.errors import BudgetUnavailable
 
 __all__ = [
@@ -190,9 +190,9 @@ class BudgetStore:
         _epoch, *ids = await self._run("holds", grace_ms, skip, limit, "holds")
         return [UUID(attempt_id.decode()) for attempt_id in ids]
 
-    async def batches(self, *, grace_ms: int, limit: int = 500) -> list[BatchName]:
-        """The batches that hold something since longer than the grace, oldest first."""
-        _epoch, *names = await self._run("holds", grace_ms, 0, limit, "batches")
+    async def batches(self, *, grace_ms: int, skip: int = 0, limit: int = 500) -> list[BatchName]:
+        """A page of the batches that hold something since longer than the grace, oldest first."""
+        _epoch, *names = await self._run("holds", grace_ms, skip, limit, "batches")
         return [BatchName.parse(name.decode()) for name in names]
 
     async def standing(self, windows: Sequence[str] = ()) -> Standing:
@@ -263,11 +263,11 @@ def _admitted(
     by_name = {window.name: window for window in windows}
     match reply[0]:
         case b"reserved":
-            return Reserved(int(reply[1]), _names(reply[2]), _soft(by_name, reply[3:]))
+            return Reserved(int(reply[1]), _names(reply[2]), _soft(windows, reply[3:]))
         case b"refused":
             used, held, limit, top_up = (int(number) for number in reply[2:6])
             window = replace(by_name[reply[1].decode()], limit_pico=limit + top_up)
-            return Refused(window, used - held, held, _soft(by_name, reply[6:]))
+            return Refused(window, used - held, held, _soft(windows, reply[6:]))
         case b"clock":
             return ClockApart(int(reply[1]))
         case _:
@@ -278,10 +278,13 @@ def _names(joined: bytes) -> tuple[str, ...]:
     return tuple(joined.decode().split("\n")) if joined else ()
 
 
-def _soft(windows: Mapping[str, WindowLimit], pairs: Sequence[bytes]) -> tuple[SoftLimit, ...]:
+def _soft(windows: Sequence[WindowLimit], pairs: Sequence[bytes]) -> tuple[SoftLimit, ...]:
+    """A batch's window is named by its own date: what it is a window of is told by its scope."""
+    by_scope = {window.scope: window for window in windows}
+    names = (name.decode() for name in pairs[::2])
     return tuple(
-        SoftLimit(windows[name.decode()], int(percent))
-        for name, percent in zip(pairs[::2], pairs[1::2], strict=True)
+        SoftLimit(replace(by_scope[scope_of(name)], name=name), int(percent))
+        for name, percent in zip(names, pairs[1::2], strict=True)
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +19,7 @@ from worker.errors import BudgetUnavailable, FleetDown, LedgerUnavailable, Worke
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 WIDTH = 200  # of a table that no terminal shows
 NOT_SO = 1
 WRONG_SETTING = 3
@@ -60,6 +63,16 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, BudgetUnavailable | redis.exceptions.RedisError):
         return "the broker does not answer: start a fleet with `fairlane up`, or check FAIRLANE_BROKER_URL"
     return str(error)
+
+
+def duration_of(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
+    """An option's callback: 90s, 30m, 2h, 1d."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
+    if not found:
+        raise click.BadParameter("write a whole number and s, m, h or d, for example 90m")
+    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 
 
 def json_option(command: F) -> F:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -12,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
+import redis.asyncio
 
 from producer_sdk.broker import connect
 from producer_sdk.contract.job import LANES
 from producer_sdk.errors import SettingsError
 from producer_sdk.lanes import Lanes, WrongShards
 from producer_sdk.settings import FleetSettings
-from worker.cli.asked import NOT_SO, FairlaneGroup, example, json_option, print_table, say
+from worker.cli.asked import NOT_SO, FairlaneGroup, duration_of, example, json_option, print_table, say
 
 T = TypeVar("T")
 COLUMNS = (
@@ -32,7 +32,6 @@ COLUMNS = (
     "next waits",
     "held up by",
 )
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,19 @@ async def open_lanes(settings: FleetSettings) -> AsyncIterator[Lanes]:
     """The fleet's lanes. Raises SettingsError where they have another number of shards."""
     client = connect(settings)
     try:
-        found = Lanes(client, namespace=settings.namespace, shards=settings.lane_shards)
-        await found.agree()
-        yield found
-    except WrongShards as error:
-        raise SettingsError(str(error)) from error
+        yield await agreed_lanes(client, settings)
     finally:
         await client.aclose()
+
+
+async def agreed_lanes(client: redis.asyncio.Redis, settings: FleetSettings) -> Lanes:
+    """The lanes on this connection. Raises SettingsError likewise."""
+    found = Lanes(client, namespace=settings.namespace, shards=settings.lane_shards)
+    try:
+        await found.agree()
+    except WrongShards as error:
+        raise SettingsError(str(error)) from error
+    return found
 
 
 async def look(settings: FleetSettings) -> LaneView:
@@ -141,15 +146,6 @@ def _run(act: Callable[[Lanes], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(run())
 
 
-def _duration(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
-    if not found:
-        raise click.BadParameter("write a whole number and s, m, h or d, for example 90m")
-    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
-
-
 @lanes.command(
     epilog=example(
         'fairlane lanes pause acme --for 2h --reason "unpaid invoice"', "fairlane lanes pause acme"
@@ -157,7 +153,7 @@ def _duration(_ctx: click.Context, _parameter: click.Parameter, text: str | None
 )
 @click.argument("tenant")
 @click.option(
-    "--for", "duration", callback=_duration, help="For how long, for example 90m. [until it is resumed]"
+    "--for", "duration", callback=duration_of, help="For how long, for example 90m. [until it is resumed]"
 )
 @click.option("--reason", default="", help="Shown by `fairlane lanes`.")
 @json_option

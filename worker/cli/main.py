@@ -8,10 +8,12 @@ from worker.cli.asked import EXIT_CODES, FairlaneGroup
 from worker.cli.budget import budget
 from worker.cli.dead import dead
 from worker.cli.demo import demo
+from worker.cli.deployments import deployments, pause, resume
 from worker.cli.doctor import doctor
 from worker.cli.lanes import lanes
 from worker.cli.routing import routing
 from worker.cli.run_commands import flower, migrate_command, twin, worker
+from worker.cli.runs import runs
 from worker.cli.submit import submit
 from worker.cli.up import up
 from worker.cli.usage import usage
@@ -34,7 +36,11 @@ for command in (
     dead,
     usage,
     budget,
+    runs,
     routing,
+    deployments,
+    pause,
+    resume,
     doctor,
     worker,
     flower,

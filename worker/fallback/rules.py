@@ -22,6 +22,7 @@ LEAST_ATTEMPT_S = 0.02
 WAIT_IN_SLOT_S = 1.0  # a longer wait gives the slot to someone else
 BACKOFF_S = 1.0
 MOST_WAITS_HERE = 3
+WAIT_HERE_S = 0.25  # for a deployment that takes no call now: it is full, or a Retry-After is nearly over
 MOST_WAITED_MS = 86_400_000  # a job that a provider still puts off after a day ends
 PARKED_S = 300.0
 LATER_S = (5.0, 20.0, 80.0)
@@ -38,6 +39,7 @@ _TRANSIENT = frozenset(
 )
 _ONCE_MORE = _TRANSIENT - {FailureKind.TIMEOUT}
 _SAME_CREDENTIAL = frozenset({FailureKind.QUOTA_EXHAUSTED, FailureKind.AUTH})
+_PASSING = _TRANSIENT | _SAME_CREDENTIAL
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,16 @@ def after(
     rest: Sequence[PlannedCall],
     tries_here: int,
     remaining_s: float,
+    left_s: float,
     waited_ms: int,
     billed: bool,
     jitter: float,
 ) -> Decision:
     """What to do after this failure.
 
-    `tries_here` counts this deployment's attempts, `billed`: some attempt of this chain may have been paid for, so that
-    the chain must not begin anew for free; `jitter` is from 0 to 1.
+    `remaining_s` is the chain's time, `left_s` the job's own. `tries_here` counts this deployment's attempts,
+    `billed`: some attempt of this chain may have been paid for, so that the chain must not begin anew for free;
+    `jitter` is from 0 to 1.
     """
     error = failed.error
     others = worth_trying(failed, rest)
@@ -87,7 +91,8 @@ def after(
         pays = error.billed != "no"
         return Decision("next", f"{error.kind}, another deployment is left", rest=others, pays=pays)
     if error.kind == FailureKind.RATE_LIMITED and error.retry_after_s is not None:
-        may_leave = not billed and waited_ms < MOST_WAITED_MS
+        in_time = max(error.retry_after_s, WAIT_IN_SLOT_S) < left_s
+        may_leave = in_time and not billed and waited_ms < MOST_WAITED_MS
         return _wait_for(
             error.retry_after_s, tries_here=tries_here, remaining_s=remaining_s, may_leave=may_leave
         )
@@ -115,14 +120,12 @@ def _is_final(error: ProviderError) -> bool:
 
 def _wait_for(retry_after_s: float, *, tries_here: int, remaining_s: float, may_leave: bool) -> Decision:
     """Obey a Retry-After: a short one in the slot, a longer one in the lane. Waiting is no retry, so nobody pays."""
-    if retry_after_s >= remaining_s:
-        return Decision("stop", f"rate_limited for {retry_after_s:g} s, the deadline is before that")
-    if retry_after_s <= WAIT_IN_SLOT_S and tries_here <= MOST_WAITS_HERE:
+    if retry_after_s <= WAIT_IN_SLOT_S and tries_here <= MOST_WAITS_HERE and retry_after_s < remaining_s:
         return Decision("here", f"rate_limited for {retry_after_s:g} s", delay_s=retry_after_s)
     if may_leave:
         delay_s = max(retry_after_s, WAIT_IN_SLOT_S)
         return Decision("hand_back", f"rate_limited for {retry_after_s:g} s", delay_s=delay_s)
-    return Decision("stop", f"rate_limited for {retry_after_s:g} s, too long to wait in the slot")
+    return Decision("stop", f"rate_limited for {retry_after_s:g} s, too long to wait here or in the lane")
 
 
 def fits_cost(call: PlannedCall, *, limit_pico: int | None, spent_pico: int) -> bool:
@@ -142,6 +145,20 @@ def later_s(
     return delay_s if delay_s < left_s else None
 
 
+def put_off_s(
+    waits_s: Sequence[float], failures: Sequence[Failed], *, left_s: float, waited_ms: int, jitter: float
+) -> float | None:
+    """When to come back to deployments that took no call; None where nothing was put off, or waiting cannot help.
+
+    A chain in which something may have been billed does not begin anew.
+    """
+    passing = all(f.error.kind in _PASSING and f.error.billed == "no" for f in failures)
+    if not waits_s or not passing or waited_ms >= MOST_WAITED_MS:
+        return None
+    delay_s = max(min(waits_s), WAIT_IN_SLOT_S) * (1 + jitter / 4)
+    return delay_s if delay_s < left_s else None
+
+
 def parked_s(refused: JobError, *, now: datetime, jitter: float) -> float | None:
     """For how long a job that its budget refused is parked; None where waiting cannot help it.
 
@@ -156,11 +173,16 @@ def parked_s(refused: JobError, *, now: datetime, jitter: float) -> float | None
 
 
 def ending(
-    failures: Sequence[Failed], *, refused: JobError | None, too_dear: Sequence[PlannedCall], spent_pico: int
+    failures: Sequence[Failed],
+    *,
+    refused: JobError | None,
+    too_dear: Sequence[PlannedCall],
+    spent_pico: int,
+    put_off: Sequence[str] = (),
 ) -> JobError:
     """How the job ends when no attempt answered: the most telling of what was met."""
     if not failures:
-        return refused or _over_cost(too_dear, spent_pico)
+        return refused or (_over_cost(too_dear, spent_pico) if too_dear else _put_off(put_off))
     last = failures[-1].error
     said = "; ".join(f"{f.call.deployment.name}: {_shown(f.error)}" for f in failures[-6:])
     if last.code == "answer_too_large":
@@ -186,6 +208,12 @@ def ending(
         retryable=any(f.error.kind in _TRANSIENT for f in failures),
         retry_after_s=min(waits) if waits else None,
     )
+
+
+def _put_off(put_off: Sequence[str]) -> JobError:
+    said = "; ".join(put_off[-6:])
+    message = f"no deployment takes calls before the job's deadline ({said}): submit it again later"
+    return JobError.of(ErrorCode.PROVIDER_UNAVAILABLE, message, reason="put_off", retryable=True)
 
 
 def _over_cost(too_dear: Sequence[PlannedCall], spent_pico: int) -> JobError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from producer_sdk.contract import ErrorCode, JobError, to_pico
-from worker.errors import HandBack, JobStopped, ProviderError, RetryLater
+from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError, RetryLater
 from worker.fallback import rules
 from worker.job_run import Answer, Attempt, JobRun, PlannedCall, ProceedAttempt, ProceedJob, utc_now
 
@@ -44,6 +44,7 @@ class _Chain:
     waiting: list[PlannedCall]
     failures: list[rules.Failed] = field(default_factory=list)
     too_dear: list[PlannedCall] = field(default_factory=list)
+    put_off: list[DeploymentUnavailable] = field(default_factory=list)
     refused: JobError | None = None
     tries: Counter[str] = field(default_factory=Counter)
 
@@ -97,6 +98,8 @@ class CallWithFallback:
         except ProviderError as error:
             chain.failures.append(rules.Failed(call, error))
             await self._follow(job_run, chain, op_id=str(attempt.id))
+        except DeploymentUnavailable as unavailable:
+            await self._wait_or_pass(job_run, chain, call, unavailable)
         except JobStopped as stopped:
             if stopped.error.code != ErrorCode.BUDGET_EXCEEDED:
                 raise
@@ -111,6 +114,7 @@ class CallWithFallback:
             rest=chain.waiting,
             tries_here=chain.tries[failed.call.deployment.name],
             remaining_s=job_run.remaining_s(),
+            left_s=job_run.left_s(),
             waited_ms=job_run.queue_ms,
             billed=any(earlier.error.billed != "no" for earlier in chain.failures),
             jitter=self._jitter(),
@@ -124,6 +128,17 @@ class CallWithFallback:
         chain.waiting = list(decision.rest) if decision.move == "next" else [failed.call, *chain.waiting]
         if decision.delay_s:
             await asyncio.sleep(decision.delay_s)
+
+    async def _wait_or_pass(
+        self, job_run: JobRun, chain: _Chain, call: PlannedCall, unavailable: DeploymentUnavailable
+    ) -> None:
+        """Nothing was called. The next deployment is asked; where none is left, a short wait is made here."""
+        chain.tries[call.deployment.name] -= 1
+        chain.put_off.append(unavailable)
+        waits = len(chain.put_off) <= rules.MOST_WAITS_HERE and unavailable.wait_s <= rules.WAIT_HERE_S
+        if waits and not chain.waiting and unavailable.wait_s < job_run.remaining_s():
+            chain.waiting = [call]
+            await asyncio.sleep(unavailable.wait_s * (0.75 + self._jitter() / 2))
 
     async def _pay(self, job_run: JobRun, op_id: str) -> None:
         tenant = job_run.known_tenant()
@@ -143,11 +158,20 @@ class CallWithFallback:
             parked_s = rules.parked_s(chain.refused, now=utc_now(), jitter=self._jitter())
             if parked_s is not None:
                 return HandBack("parked until its budget has room", delay_ms=int(parked_s * 1000))
+        put_off_s = rules.put_off_s(
+            [one.wait_s for one in chain.put_off],
+            chain.failures,
+            left_s=job_run.left_s(),
+            waited_ms=job_run.queue_ms,
+            jitter=self._jitter(),
+        )
+        if put_off_s is not None:
+            return HandBack(str(chain.put_off[-1]), delay_ms=int(put_off_s * 1000) + 1)
         delay_s = rules.later_s(
             chain.failures,
             lane=job_run.job.lane,
             retries=job_run.retries,
-            left_s=_left_s(job_run),
+            left_s=job_run.left_s(),
             jitter=self._jitter(),
         )
         if delay_s is not None and chain.refused is None and not chain.too_dear:
@@ -158,10 +182,6 @@ class CallWithFallback:
                 refused=chain.refused,
                 too_dear=chain.too_dear,
                 spent_pico=job_run.spent_pico,
+                put_off=[str(one) for one in chain.put_off],
             )
         )
-
-
-def _left_s(job_run: JobRun) -> float:
-    deadline = job_run.job.deadline
-    return (deadline - utc_now()).total_seconds() if deadline else float("inf")

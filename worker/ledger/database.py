@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 import time
 import traceback
@@ -122,28 +123,37 @@ def _code(error: DBAPIError) -> str:
 
 
 class Line:
-    """The socket of the transaction under way. A server that hangs answers no timeout of its own."""
+    """The transaction under way. A server that hangs answers no timeout of its own, and SQLite has none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: int | None = None
+        self._sqlite: sqlite3.Connection | None = None
         self._since = 0.0
 
     @contextmanager
     def open(self, connection: Connection) -> Iterator[None]:
         """While the transaction runs on this connection."""
-        fileno = getattr(connection.connection.driver_connection, "fileno", None)
+        driver: Any = connection.connection.driver_connection
         with self._lock:
-            self._socket, self._since = fileno() if fileno else None, time.monotonic()
+            self._since = time.monotonic()
+            if isinstance(driver, sqlite3.Connection):
+                self._sqlite = driver
+            else:
+                self._socket = driver.fileno()
         try:
             yield
         finally:
             with self._lock:
-                self._socket = None
+                self._socket = self._sqlite = None
 
     def cut(self, *, older_than_s: float) -> None:
         """End a transaction that has waited so long; its thread gets an error."""
         with self._lock:
-            if self._socket is not None and time.monotonic() - self._since > older_than_s:
+            if time.monotonic() - self._since <= older_than_s:
+                return
+            if self._sqlite is not None:
+                self._sqlite.interrupt()
+            if self._socket is not None:
                 with suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as line:
                     line.shutdown(socket.SHUT_RDWR)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
-from worker.ledger import batches, limit_changes, migrations, queries, reads, runs
+from worker.ledger import batches, limit_changes, migrations, queries, reads, run_trees, runs
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -31,7 +31,8 @@ from worker.ledger.records import (
     SettledAttempt,
     Settlement,
 )
-from worker.ledger.rows import attempt_row, hit_values, job_row
+from worker.ledger.rows import attempt_row, hit_values, job_row, plain
+from worker.ledger.run_trees import RunJob, RunNode, RunReport
 from worker.ledger.writer import Writer
 
 __all__ = [
@@ -45,6 +46,9 @@ __all__ = [
     "OpenJob",
     "Overrides",
     "RebuildSums",
+    "RunJob",
+    "RunNode",
+    "RunReport",
     "SettledAttempt",
     "Settlement",
     "Span",
@@ -68,6 +72,9 @@ class Ledger:
         self._url = url
         engine = open_engine(url, timeout_s=timeout_s)
         self._writer = Writer(engine, timeout_s=timeout_s, crossing=crossing or Straight())
+        # What sums up a long history must not hold up the jobs' own rows.
+        reading = open_engine(url, timeout_s=timeout_s)
+        self._reader = Writer(reading, timeout_s=timeout_s, crossing=Straight())
 
     def migrate(self) -> None:
         """Bring the tables up to date; any number of processes may do so at once. Blocks.
@@ -89,6 +96,7 @@ class Ledger:
     async def close(self) -> None:
         """Write what waits, then end the writer."""
         await self._writer.close()
+        await self._reader.close()
 
     async def look_up(self, job_id: UUID) -> KnownJob:
         """What earlier deliveries of a job have left."""
@@ -184,35 +192,43 @@ class Ledger:
         windows: tuple[str, ...],
         expires_at: datetime,
         epoch: int,
-    ) -> Literal["open", "closed", "old_epoch"]:
-        """Commit a batch that the books of this epoch have admitted, before its lines; whether it stands."""
+    ) -> Batch | Literal["closed", "old_epoch"]:
+        """Commit a batch that the books of this epoch have admitted, before its lines; the one that stands."""
         batch = Batch(batch_id, tenant, reserved_pico, lines, windows, utc_now(), expires_at)
         return await self._ask(batches.opened(batch, epoch=epoch), writes=True)
 
-    async def close_batches(self, ids: Sequence[UUID], *, tenant: str | None = None) -> list[UUID]:
-        """Close batches, of this tenant where it is named; returns those of `ids` that are closed now."""
-        return await self._ask(batches.closed(ids, tenant=tenant, now=utc_now()), writes=True)
+    async def give_up_batches(self, ids: Sequence[UUID], *, tenant: str) -> list[UUID]:
+        """Close this tenant's batches, or let them never be opened; returns those that are closed now."""
+        return await self._ask(batches.given_up(ids, tenant=tenant, now=utc_now()), writes=True)
 
     async def void_batches(self, tenant_of: Mapping[UUID, str]) -> None:
         """Refuse the rows of batches that have none, for ever."""
         await self._ask(batches.voided(tenant_of, now=utc_now()), writes=True)
 
+    async def confirm_batches(self, lines: Mapping[UUID, int], *, tenant: str, expires_at: datetime) -> None:
+        """So many lines of these batches were accepted by their lanes: when those have ended, the batch has."""
+        await self._ask(batches.confirmed(lines, tenant=tenant, expires_at=expires_at), writes=True)
+
     async def batch_states(self, ids: Sequence[UUID]) -> dict[UUID, str]:
         """`open` or `closed` of those batches that have a row."""
         return await self._ask(batches.states(ids))
 
-    async def count_lines(self, lines: Mapping[UUID, int], *, tenant: str) -> None:
-        """So many lines of these batches were accepted by their lanes: when those have ended, the batch has."""
-        await self._ask(batches.counted(lines, tenant=tenant), writes=True)
+    async def end_batches(self, *, limit: int = 500) -> dict[UUID, str]:
+        """Close batches that have expired, or whose lines have all ended; returns the tenant of each."""
+        return await self._ask(batches.ended(now=utc_now(), limit=limit), writes=True)
 
-    async def batches_over(self, *, limit: int = 500) -> list[UUID]:
-        """Open batches that have expired, or whose lines have all ended."""
-        return await self._ask(batches.over(now=utc_now(), limit=limit))
+    async def purge_batches(self, *, before: datetime) -> None:
+        """Forget closed batches and runs' parents that no window speaks of any more."""
+        await self._ask(batches.purged(before=before), writes=True)
 
     async def ancestors(self, tenant: str, run_id: str, parent_run_id: str | None) -> tuple[str, ...]:
         """The runs above a run, the nearest first; its parent is written down with the first job that names one."""
-        told = runs.ancestors(tenant, run_id, parent_run_id, now=utc_now())
+        told = runs.ancestors(tenant, plain(run_id), plain(parent_run_id), now=utc_now())
         return await self._ask(told, writes=parent_run_id is not None)
+
+    async def run_tree(self, tenant: str, run_id: str) -> RunReport:
+        """A run and the runs below it, with their jobs and what those cost."""
+        return await self._ask(run_trees.tree(tenant, run_id))
 
     async def epoch(self) -> int:
         """The epoch in force."""
@@ -240,6 +256,12 @@ class Ledger:
     async def usage(self, by: Sequence[Dimension] = (), *, span: Span | None = None) -> list[UsageRow]:
         """Usage in groups of these dimensions, the dearest first; without any, one row."""
         return await self._ask(queries.usage(by, span or Span()))
+
+    async def report(self, by: Sequence[Dimension], *, span: Span, limit: int) -> list[UsageRow]:
+        """`usage` of any size beside the jobs' own work: one at a time, on a connection of its own."""
+        self._reader.start()
+        read = Statement(queries.usage(by, span, limit=limit))
+        return cast("list[UsageRow]", await self._reader.do(read))
 
     async def attempt_lines(self, *, span: Span | None = None, limit: int = 100_000) -> list[AttemptLine]:
         """The ledger's rows of attempts, to hold against a provider's books."""

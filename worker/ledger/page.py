@@ -105,6 +105,7 @@ def _job_values(row: JobRow) -> dict[str, Any]:
         "created_at": row.created_at,
         "finished_at": row.finished_at,
         "batch_id": row.batch_id,
+        "run_id": row.run_id,
     }
 
 

@@ -8,9 +8,9 @@ from datetime import date, datetime
 from typing import Any, Literal, get_args
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, desc, func, select
 
-from worker.ledger.columns import as_pico, exact_sum, joined
+from worker.ledger.columns import GIGA, as_pico, exact_sum, joined
 from worker.ledger.records import AttemptState
 from worker.ledger.tables import ATTEMPTS, EVENTS, JOBS
 
@@ -103,10 +103,13 @@ class Span:
 _IS_HIT = EVENTS.c.attempt.is_(None)
 
 
-def usage(by: Sequence[Dimension], span: Span) -> Callable[[Connection], list[UsageRow]]:
-    """Usage in groups of these dimensions, the dearest first."""
+def usage(
+    by: Sequence[Dimension], span: Span, *, limit: int | None = None
+) -> Callable[[Connection], list[UsageRow]]:
+    """Usage in groups of these dimensions, the dearest first, at most so many."""
     groups = [_COLUMNS[dimension] for dimension in by]
-    statement = select(
+    cost = exact_sum(as_pico(EVENTS.c.cost_usd))
+    statement: Select[Any] = select(
         *groups,
         func.count(),
         _count(_IS_HIT),
@@ -115,10 +118,13 @@ def usage(by: Sequence[Dimension], span: Span) -> Callable[[Connection], list[Us
             func.coalesce(func.sum(column), 0)
             for column in (EVENTS.c.input_tokens, EVENTS.c.output_tokens, EVENTS.c.cache_read_tokens)
         ),
-        *exact_sum(as_pico(EVENTS.c.cost_usd)),
+        *cost,
         *exact_sum(as_pico(EVENTS.c.saved_usd)),
     )
     statement = span.on(statement).group_by(*groups)
+    if limit is not None:
+        high, low = cost
+        statement = statement.order_by(desc(high + low // GIGA), desc(low % GIGA)).limit(limit)
 
     def read(connection: Connection) -> list[UsageRow]:
         rows = [_usage_row(by, row) for row in connection.execute(statement)]

@@ -98,7 +98,8 @@ def _sums(since: datetime) -> Any:
 
 def _open_batches(nothing: Any) -> Select[Any]:
     """What each has reserved, and what its lines draw: their worst case, or their cost where they return the rest."""
-    draws = case((ATTEMPTS.c.state.in_(RETURNING), ATTEMPTS.c.cost_pico), else_=ATTEMPTS.c.worst_pico)
+    returns = ATTEMPTS.c.state.in_(RETURNING) & (ATTEMPTS.c.cost_pico < ATTEMPTS.c.worst_pico)
+    draws = case((returns, ATTEMPTS.c.cost_pico), else_=ATTEMPTS.c.worst_pico)
     drawn = (
         select(
             ATTEMPTS.c.batch_id,

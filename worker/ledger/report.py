@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import cast
 
-from producer_sdk.contract import to_usd
+from producer_sdk.contract import ErrorCode, to_usd
 from producer_sdk.contract.control import UsageDimension, UsageLine, UsageQuestion, UsageReport
-from worker.errors import HandBack, LedgerUnavailable
-from worker.job_run import JobRun
+from worker.errors import JobStopped, LedgerUnavailable
+from worker.job_run import JobRun, utc_now
 from worker.ledger.ledger import Ledger
 from worker.ledger.queries import Dimension, Span, UsageRow
 
@@ -23,26 +23,30 @@ class ReportUsage:
         self._ledger = ledger
 
     async def answer(self, job_run: JobRun, question: UsageQuestion) -> UsageReport:
-        """The dearest 5,000 lines, and the sum of all."""
-        tenant = job_run.known_tenant().name
-        span = Span(tenant, _midnight(question.since), _midnight(question.before))
-        by = list(dict.fromkeys(question.by))
+        """The dearest 5,000 lines, and the sum of all. Raises JobStopped where that takes too long."""
+        tenant, by = job_run.known_tenant().name, list(dict.fromkeys(question.by))
+        since = question.since or utc_now().date().replace(day=1)
+        span = Span(tenant, _midnight(since), _midnight(question.before) if question.before else None)
+        dimensions = cast("Sequence[Dimension]", by)
         try:
-            rows = await self._ledger.usage(cast("Sequence[Dimension]", by), span=span) if by else []
-            [total] = await self._ledger.usage((), span=span)
+            rows = await self._ledger.report(dimensions, span=span, limit=MOST_LINES) if by else []
+            [total] = await self._ledger.report((), span=span, limit=1)
         except LedgerUnavailable as error:
-            raise HandBack("the ledger is away", delay_ms=1000) from error
+            raise JobStopped.of(
+                ErrorCode.DEADLINE_EXCEEDED,
+                "the ledger has not summed this up in time: ask for fewer days, or by fewer dimensions",
+            ) from error
         return UsageReport(
             tenant=tenant,
-            since=question.since,
+            since=since,
             before=question.before,
-            lines=[_line(row) for row in rows[:MOST_LINES]],
+            lines=[_line(row) for row in rows],
             total=_line(total),
         )
 
 
-def _midnight(day: date | None) -> datetime | None:
-    return datetime.combine(day, time(), UTC) if day else None
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _line(row: UsageRow) -> UsageLine:

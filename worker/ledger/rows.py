@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, overload
 from uuid import UUID
 
 from pydantic_core import ValidationError, from_json, to_json
@@ -57,6 +57,7 @@ class JobRow:
     created_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     finished_at: datetime | None = None
     batch_id: UUID | None = None
+    run_id: str | None = None
 
     def standing(self) -> JobResult | LedgerUnavailable | None:
         """The final result, if the job has ended; see `read_result`."""
@@ -76,14 +77,14 @@ def attempt_row(attempt: Attempt, *, worst_pico: int) -> AttemptRow:
     job_run, call = attempt.job_run, attempt.call
     job = job_run.job
     origin = {
-        "feature_name": _plain(job.feature),
-        "model_id": _plain(call.deployment.model),
+        "feature_name": plain(job.feature),
+        "model_id": plain(call.deployment.model),
         "attempt": attempt.number,
         "provider": call.deployment.provider.name,
         "deployment": call.deployment.name,
         "task": job.task,
-        "run_id": _plain(job.run_id),
-        "prompt_version": _plain(job.prompt_version),
+        "run_id": plain(job.run_id),
+        "prompt_version": plain(job.prompt_version),
         "rate_card_id": call.card.id,
         "routing_version": job_run.routing.version,
     }
@@ -119,6 +120,7 @@ def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
         fleet=job_run.fleet,
         created_at=now,
         batch_id=job_run.batch_id,
+        run_id=plain(job.run_id or job.parent_run_id),
     )
 
 
@@ -132,7 +134,7 @@ def event_values(row: AttemptRow, settlement: Settlement) -> dict[str, Any]:
         "created_at": row.created_at,
         "job_id": row.job_id,
         **origin,
-        "model_id": _plain(settlement.model) or origin.get("model_id"),
+        "model_id": plain(settlement.model) or origin.get("model_id"),
         "rate_card_id": settlement.rate_card_id or origin.get("rate_card_id"),
         "input_tokens": _tokens(usage.input_tokens),
         "output_tokens": _tokens(usage.output_tokens),
@@ -144,7 +146,7 @@ def event_values(row: AttemptRow, settlement: Settlement) -> dict[str, Any]:
         "latency_ms": None if settlement.latency_ms is None else _tokens(settlement.latency_ms),
         "status": row.state,
         "cache": "provider" if usage.cache_read_tokens else "none",
-        "error_code": _plain(settlement.error_code),
+        "error_code": plain(settlement.error_code),
         "windows": row.windows,
     }
 
@@ -157,14 +159,14 @@ def hit_values(job_run: JobRun, answer: Answer, *, now: datetime) -> dict[str, A
         "tenant_id": job.tenant,
         "created_at": now,
         "job_id": job.job_id,
-        "feature_name": _plain(job.feature),
-        "model_id": _plain(answer.model),
+        "feature_name": plain(job.feature),
+        "model_id": plain(answer.model),
         "attempt": None,
-        "provider": _plain(answer.provider),
-        "deployment": _plain(answer.deployment),
+        "provider": plain(answer.provider),
+        "deployment": plain(answer.deployment),
         "task": job.task,
-        "run_id": _plain(job.run_id),
-        "prompt_version": _plain(job.prompt_version),
+        "run_id": plain(job.run_id),
+        "prompt_version": plain(job.prompt_version),
         "rate_card_id": None,
         "routing_version": job_run.routing.version,
         "input_tokens": 0,
@@ -190,7 +192,11 @@ def _tokens(number: int) -> int:
     return max(0, min(number, MOST_TOKENS))
 
 
-def _plain(text: str | None) -> str | None:
+@overload
+def plain(text: str) -> str: ...
+@overload
+def plain(text: str | None) -> str | None: ...
+def plain(text: str | None) -> str | None:
     """What every database can store, whatever a producer or a provider has sent."""
     if text is None:
         return None

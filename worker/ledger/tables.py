@@ -101,6 +101,7 @@ JOBS = Table(
     Column("finished_at", UtcTime),
     Column("purged_at", UtcTime),
     Column("batch_id", Uuid),
+    Column("run_id", Text),
 )
 IS_LINE = text("batch_id IS NOT NULL")
 for table in (ATTEMPTS, JOBS):
@@ -109,6 +110,9 @@ IS_OPEN = text("finished_at IS NULL")
 Index("llm_jobs_open", JOBS.c.job_id, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 IS_KEPT = text("finished_at IS NOT NULL AND purged_at IS NULL")
 Index("llm_jobs_kept", JOBS.c.finished_at, sqlite_where=IS_KEPT, postgresql_where=IS_KEPT)
+
+IN_RUN = text("run_id IS NOT NULL")
+Index("llm_jobs_by_run", JOBS.c.tenant, JOBS.c.run_id, sqlite_where=IN_RUN, postgresql_where=IN_RUN)
 
 # A batch that has reserved its sum: `open` until its lines have ended, it was cancelled or has expired; then `closed`.
 # Its windows hold what its lines (the attempts with its batch_id) have not drawn. `lines`: how many are to come.
@@ -136,6 +140,7 @@ RUNS = Table(
     Column("run_id", Text, primary_key=True),
     Column("parent_run_id", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Index("llm_runs_by_parent", "tenant", "parent_run_id"),
 )
 
 # What operators have changed of budgets. `set`: the limit of all windows of a scope (NULL: routing.yaml's again);

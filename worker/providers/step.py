@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import httpx
 
 from producer_sdk.contract import Crossing, Straight, Usage
-from worker.errors import Billed, ProviderError
+from worker.errors import Billed, FailureKind, ProviderError
 from worker.job_run import Answer, Attempt, ProceedAttempt
 from worker.providers import failures
 from worker.providers.anthropic import Anthropic
@@ -21,6 +21,7 @@ from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
 from worker.providers.client import called_at
 from worker.providers.errors import broken, not_a_stream, refused
 from worker.providers.openai import OpenAI
+from worker.providers.rate_headers import exhausted_s
 from worker.providers.reply import Adapter, Reader, Reply, Request
 from worker.providers.sse import EventStream, StreamTooLarge
 from worker.rate_card import RateCard
@@ -102,8 +103,9 @@ class _Exchange:
         response = await self._send(attempt)
         try:
             await self._cross("after_request")
+            attempt.exhausted_s = exhausted_s(response.headers, now=datetime.now(UTC))
             if response.status_code != 200:
-                raise await self._refusal(response)
+                raise _with_hint(await self._refusal(response), attempt.exhausted_s)
             if not _is_stream(response):
                 raise not_a_stream(await _some_of(response))
             await self._read(response)
@@ -192,6 +194,13 @@ async def _nothing() -> None:
     pass
 
 
+def _with_hint(error: ProviderError, exhausted: float | None) -> ProviderError:
+    """A 429 that does not say for how long, though its headers do."""
+    if error.kind == FailureKind.RATE_LIMITED and error.retry_after_s is None:
+        error.retry_after_s = exhausted
+    return error
+
+
 def _is_stream(response: httpx.Response) -> bool:
     """Some servers name no type; those that answer something else name what it is."""
     return str(response.headers.get("content-type", EVENT_STREAM)).startswith(EVENT_STREAM)
@@ -232,4 +241,5 @@ def _answer(attempt: Attempt, reply: Reply, charged: Charge, *, latency_ms: int)
         saved_pico=charged.saved_pico,
         rate_card_id=charged.card_id,
         price_flag=charged.flag,
+        exhausted_s=attempt.exhausted_s,
     )

@@ -1,12 +1,15 @@
-"""What makes two jobs the same work, and which ends count as failed."""
+"""What makes two jobs the same work, which ends count as failed, and how a human's replay waits for a token."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
-from producer_sdk.contract import MEANINGS, ErrorCode, Job
+from producer_sdk.contract import MEANINGS, AttemptSummary, ErrorCode, Job
 
 _CONTENT = {"task", "messages", "documents", "params", "prompt_version"}
+MOST_WAIT_S = 60.0
+SPREAD = 4.0  # many replays wait for the same token: they do not all ask for it at once
 
 
 def content_hash(job: Job) -> str:
@@ -14,6 +17,21 @@ def content_hash(job: Job) -> str:
     return hashlib.sha256(job.model_dump_json(include=_CONTENT, exclude_defaults=True).encode()).hexdigest()
 
 
-def is_failure(code: ErrorCode) -> bool:
-    """Whether a job that ended so was tried and failed; a rejection or a cancellation is no failure."""
-    return MEANINGS[code].ends == "failed"
+def is_failure(code: ErrorCode, attempts: Iterable[AttemptSummary] = ()) -> bool:
+    """Whether a job that ended so was tried and failed: a provider was asked for it, or it broke a worker.
+
+    A rejection before any call is no failure, nor is a cancellation. One after a call is: the job whose retry was
+    refused (`retry_cap`), or whose request a provider refuses, would be called anew at each resubmission.
+    """
+    ends = MEANINGS[code].ends
+    return ends == "failed" or (ends == "rejected" and any(one.status != "void" for one in attempts))
+
+
+def is_replay(job: Job) -> bool:
+    """Whether a human has sent a dead job again: it waits for a token where others are refused."""
+    return "replay_of" in job.metadata
+
+
+def replay_wait_s(retry_after_s: float, *, jitter: float) -> float:
+    """For how long a replay goes back to its lane; `jitter` is from 0 to 1."""
+    return min(max(retry_after_s, 1.0), MOST_WAIT_S) * (1 + SPREAD * jitter)

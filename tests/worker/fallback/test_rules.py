@@ -25,8 +25,8 @@ def failed(kind: Kind, at: PlannedCall | None = None, **fields) -> rules.Failed:
 
 
 def decided(failure: rules.Failed, *rest: PlannedCall, **changes) -> rules.Decision:
-    situation = {"tries_here": 1, "remaining_s": 60.0, "waited_ms": 0, "billed": False, "jitter": 0.5}
-    return rules.after(failure, rest=rest, **{**situation, **changes})
+    situation = {"tries_here": 1, "remaining_s": 60.0, "left_s": 60.0, "waited_ms": 0}
+    return rules.after(failure, rest=rest, **{**situation, "billed": False, "jitter": 0.5, **changes})
 
 
 SAME, OTHER, LONGER = call("l"), call("c", provider=CLOUD), call("xl", context_tokens=100_000)
@@ -76,7 +76,8 @@ def test_where_others_are_left_the_chain_goes_on_to_those_it_makes_sense_for(kin
         (Kind.RATE_LIMITED, {"retry_after_s": 0.8}, {}, "here", 0.8),
         (Kind.RATE_LIMITED, {"retry_after_s": 0.8}, {"tries_here": 4}, "hand_back", 1.0),
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {}, "hand_back", 5.0),
-        (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"remaining_s": 4.0}, "stop", 0.0),
+        (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"remaining_s": 4.0}, "hand_back", 5.0),
+        (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"left_s": 4.0}, "stop", 0.0),
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"waited_ms": 86_400_000}, "stop", 0.0),
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"billed": True}, "stop", 0.0),
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"remaining_s": float("inf")}, "hand_back", 5.0),
@@ -106,15 +107,17 @@ def test_a_retry_and_a_fallback_after_a_billed_failure_pay_and_waiting_does_not(
     kind=st.sampled_from(list(Kind)),
     retry_after_s=st.none() | st.floats(0, 1e6),
     remaining_s=st.floats(0.001, 1e6),
+    left_s=st.floats(0.001, 1e6),
     tries=st.integers(1, 10),
     others=st.integers(0, 3),
     jitter=st.floats(0, 1),
 )
 def test_no_decision_waits_past_the_deadline_or_holds_a_slot_for_more_than_a_second(
-    kind, retry_after_s, remaining_s, tries, others, jitter
+    kind, retry_after_s, remaining_s, left_s, tries, others, jitter
 ):
     failure = failed(kind, retry_after_s=retry_after_s)
-    decision = decided(failure, *[OTHER] * others, tries_here=tries, remaining_s=remaining_s, jitter=jitter)
+    times = {"remaining_s": remaining_s, "left_s": left_s, "jitter": jitter}
+    decision = decided(failure, *[OTHER] * others, tries_here=tries, **times)
     if decision.move == "here":
         assert decision.delay_s < remaining_s
         assert decision.delay_s <= rules.WAIT_IN_SLOT_S
@@ -122,7 +125,7 @@ def test_no_decision_waits_past_the_deadline_or_holds_a_slot_for_more_than_a_sec
     if decision.move == "next":
         assert decision.rest
     if decision.move == "hand_back":
-        assert decision.delay_s >= rules.WAIT_IN_SLOT_S
+        assert rules.WAIT_IN_SLOT_S <= decision.delay_s < left_s
 
 
 @pytest.mark.parametrize(
@@ -201,3 +204,24 @@ def test_a_batch_job_is_tried_later_when_everything_failed_for_now_and_nothing_w
 ):
     situation = {"lane": "batch", "retries": 0, "left_s": float("inf"), "jitter": 1.0}
     assert rules.later_s(failures, **{**situation, **changes}) == expected
+
+
+@pytest.mark.parametrize(
+    ("waits_s", "failures", "changes", "comes_back_in_s"),
+    [
+        ([], (), {}, None),
+        ([0.25], (), {}, 1.0),
+        ([30.0, 4.0], (), {}, 4.0),
+        ([4.0], (), {"jitter": 1.0}, 5.0),
+        ([4.0], (), {"left_s": 3.0}, None),
+        ([4.0], (), {"waited_ms": 86_400_000}, None),
+        ([4.0], (failed(Kind.CONNECT_ERROR), failed(Kind.QUOTA_EXHAUSTED)), {}, 4.0),
+        ([4.0], (failed(Kind.TIMEOUT, billed="unknown"),), {}, None),
+        ([4.0], (failed(Kind.INVALID_REQUEST),), {}, None),
+    ],
+)
+def test_a_job_whose_deployments_take_no_call_comes_back_unless_it_was_billed_or_must_fail(
+    waits_s, failures, changes, comes_back_in_s
+):
+    situation = {"left_s": 60.0, "waited_ms": 0, "jitter": 0.0, **changes}
+    assert rules.put_off_s(waits_s, failures, **situation) == comes_back_in_s

@@ -11,8 +11,8 @@ import redis.asyncio
 
 from producer_sdk.contract import ErrorCode
 from tests.worker.job_runs import Rest, answer_of, card, deployment, job_of, routing_of, run_of
+from worker.errors import DeploymentUnavailable, HandBack, JobStopped, LeaseLost, ProviderError, RetryLater
 from worker.errors import FailureKind as Kind
-from worker.errors import HandBack, JobStopped, LeaseLost, ProviderError, RetryLater
 from worker.fallback.step import CallWithFallback
 from worker.job_run import Attempt, JobRun, Plan, PlannedCall, utc_now
 from worker.retries.store import RetryBudget
@@ -108,8 +108,42 @@ async def test_a_retry_after_past_the_deadline_goes_to_the_next_or_ends(retry_bu
     attempts = Rest(limited, answer_of())
     await called(planned("a", "b"), attempts, retry_budget)
     assert tried(attempts) == ["a", "b"]
-    found = await ended(planned("a"), Rest(limited), retry_budget)
+    soon = job_of(deadline=utc_now() + timedelta(seconds=30))
+    found = await ended(planned("a", job=soon), Rest(limited), retry_budget)
     assert (found.code, found.retry_after_s) == (ErrorCode.PROVIDER_UNAVAILABLE, 60.0)
+
+
+async def test_a_deployment_that_takes_no_call_is_passed_over_and_none_pays(retry_budget):
+    attempts = Rest(DeploymentUnavailable("a is full", wait_s=0.25), answer_of())
+    assert (await called(planned("a", "b"), attempts, retry_budget)).text == "yes"
+    assert tried(attempts) == ["a", "b"]
+
+
+async def test_a_job_whose_deployments_take_no_call_gives_its_slot_back(retry_budget):
+    full, open_ = (
+        DeploymentUnavailable(f"{why}", wait_s=s) for why, s in (("a is full", 2.0), ("b open", 8.0))
+    )
+    with pytest.raises(HandBack) as back:
+        await called(planned("a", "b"), Rest(full, open_), retry_budget)
+    assert back.value.delay_ms == 2001
+
+
+async def test_a_short_wait_for_the_last_deployment_is_made_in_the_slot_three_times(retry_budget):
+    full = DeploymentUnavailable("a is full", wait_s=0.01)
+    attempts = Rest(full, full, answer_of())
+    assert (await called(planned("a"), attempts, retry_budget)).text == "yes"
+    with pytest.raises(HandBack):
+        await called(planned("a"), attempts := Rest(full), retry_budget)
+    assert len(attempts.saw) == 4
+
+
+async def test_a_deployment_that_takes_no_call_before_the_jobs_deadline_ends_it(retry_budget):
+    soon = job_of(deadline=utc_now() + timedelta(seconds=3))
+    found = await ended(
+        planned("a", job=soon), Rest(DeploymentUnavailable("a: cooling", wait_s=5.0)), retry_budget
+    )
+    assert (found.code, found.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, "put_off")
+    assert "a: cooling" in found.message
 
 
 async def test_a_budget_that_refuses_one_deployment_may_have_room_for_a_cheaper_one(retry_budget):

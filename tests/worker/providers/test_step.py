@@ -316,3 +316,15 @@ async def test_many_calls_at_once_each_get_their_own_answer(twin: Twin, dialect:
         answers = await asyncio.gather(*(step.run(one, no_proceed) for one in many))
     assert [answer.text for answer in answers] == [f"The twin heard 2 words: Number {n}?" for n in range(300)]
     assert {call.attempt for call in twin.books.calls()} == {str(one.id) for one in many}
+
+
+async def test_headers_that_say_nothing_is_left_come_with_the_answer_and_with_a_429(
+    twin: Twin, dialect: Dialect
+):
+    used_up = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "7s"}
+    await behave(twin, {"headers": used_up, "times": 1}, {"headers": used_up, "status": 429, "times": 1})
+    assert (await run(attempt(twin.url, dialect))).exhausted_s == 7.0
+    with pytest.raises(ProviderError) as limited:
+        await run(attempt(twin.url, dialect))
+    assert limited.value.retry_after_s == 7.0
+    assert (await run(attempt(twin.url, dialect))).exhausted_s is None

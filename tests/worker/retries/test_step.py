@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import redis.asyncio
 
-from producer_sdk.contract import ErrorCode, GenerationParams
+from producer_sdk.contract import AttemptSummary, ErrorCode, GenerationParams, uuid7
 from tests.worker.job_runs import Rest, answer_of, job_of, run_of
-from worker.errors import HandBack, JobStopped
+from worker.errors import HandBack, JobStopped, LedgerUnavailable
+from worker.job_run import Answer, JobRun, ProceedJob
 from worker.retries.rules import content_hash
-from worker.retries.step import CapRetries
+from worker.retries.step import CapRetries, RememberFailures
 from worker.retries.store import RetryBudget
 
 FAILED = JobStopped.of(ErrorCode.PROVIDER_UNAVAILABLE, "all down")
 REFUSED = JobStopped.of(ErrorCode.BUDGET_EXCEEDED, "no money")
 
 
+class Both:
+    """The two steps, one around the other, as the pipeline has them."""
+
+    def __init__(self, budget: RetryBudget) -> None:
+        self.remember = RememberFailures(budget)
+        self.cap = CapRetries(budget, jitter=lambda: 0.5)
+
+    async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
+        return await self.remember.run(job_run, lambda inner: self.cap.run(inner, proceed))
+
+
 @pytest.fixture
-def step(client: redis.asyncio.Redis, namespace: str) -> CapRetries:
-    return CapRetries(RetryBudget(client, namespace=namespace))
+def step(client: redis.asyncio.Redis, namespace: str) -> Both:
+    return Both(RetryBudget(client, namespace=namespace))
 
 
-async def ended(step: CapRetries, rest: Rest, **fields) -> JobStopped:
+async def ended(step: Both, rest: Rest, **fields) -> JobStopped:
     with pytest.raises(JobStopped) as stopped:
         await step.run(run_of(**fields), rest)
     return stopped.value
 
 
-async def test_an_agent_that_resubmits_what_fails_is_stopped_at_its_tenants_cap(step: CapRetries):
+async def test_an_agent_that_resubmits_what_fails_is_stopped_at_its_tenants_cap(step: Both):
     rest = Rest(FAILED)
     for _ in range(3):
         assert (await ended(step, rest)).error.code == ErrorCode.PROVIDER_UNAVAILABLE
@@ -43,33 +57,33 @@ async def test_an_agent_that_resubmits_what_fails_is_stopped_at_its_tenants_cap(
     assert len(rest.saw) == 3
 
 
-async def test_celery_retries_are_counted_and_named(step: CapRetries):
+async def test_celery_retries_are_counted_and_named(step: Both):
     job = job_of()
     for retries in (1, 2):
         await step.run(run_of(job, retries=retries), Rest())
     assert (await ended(step, Rest(), job=job, retries=3)).error.reason == "retried"
 
 
-async def test_rejections_do_not_make_the_next_submission_a_retry(step: CapRetries):
+async def test_rejections_do_not_make_the_next_submission_a_retry(step: Both):
     for _ in range(6):
         assert (await ended(step, Rest(REFUSED))).error.code == ErrorCode.BUDGET_EXCEEDED
 
 
-async def test_a_job_given_back_to_its_lane_is_not_counted_again(step: CapRetries):
+async def test_a_job_given_back_to_its_lane_is_not_counted_again(step: Both):
     job = job_of()
     for _ in range(6):
         with pytest.raises(HandBack):
             await step.run(run_of(job), Rest(HandBack("later")))
 
 
-async def test_content_that_is_answered_may_be_asked_again_freely(step: CapRetries):
+async def test_content_that_is_answered_may_be_asked_again_freely(step: Both):
     await ended(step, Rest(FAILED))
     await step.run(run_of(), Rest())
     for _ in range(6):
         assert (await step.run(run_of(), Rest())).text == "yes"
 
 
-async def test_the_answer_goes_through_unchanged(step: CapRetries):
+async def test_the_answer_goes_through_unchanged(step: Both):
     answer = answer_of("forty-two")
     assert await step.run(run_of(), Rest(answer)) is answer
 
@@ -86,7 +100,93 @@ def test_content_is_what_is_asked_and_nothing_else():
         assert content_hash(other) != same
 
 
-async def test_a_large_job_is_hashed_off_the_loop_to_the_same_content(step: CapRetries):
+async def test_a_large_job_is_hashed_off_the_loop_to_the_same_content(step: Both):
     job = job_of("x" * 200_000)
     await ended(step, Rest(FAILED), job=job, message=b"x" * 200_000)
     await step.run(run_of(job_of("x" * 200_000)), Rest())
+
+
+def attempt_of(status: str) -> AttemptSummary:
+    """An attempt of a job's list."""
+    return AttemptSummary(
+        attempt_id=uuid7(), number=1, provider="p", deployment="p/m", model="m", status=status
+    )
+
+
+async def refused_at_the_third(step: Both) -> None:
+    """The content is known to have failed: two tokens are there, and no third."""
+    for _ in range(2):
+        assert (await ended(step, Rest(REFUSED))).error.code == ErrorCode.BUDGET_EXCEEDED
+    assert (await ended(step, Rest())).error.reason == "resubmitted"
+
+
+@pytest.mark.parametrize("code", [ErrorCode.RETRY_CAP, ErrorCode.INVALID_JOB, ErrorCode.COST_LIMIT])
+async def test_a_job_refused_after_a_call_has_failed(step: Both, code: ErrorCode):
+    await ended(step, Rest(JobStopped.of(code, "no")), attempts=[attempt_of("failed")])
+    await refused_at_the_third(step)
+
+
+async def test_an_attempt_that_was_never_sent_is_no_call(step: Both):
+    for _ in range(6):
+        await ended(step, Rest(REFUSED), attempts=[attempt_of("void")])
+
+
+async def test_what_breaks_the_worker_has_failed(step: Both):
+    with pytest.raises(ZeroDivisionError):
+        await step.run(run_of(), Rest(ZeroDivisionError()))
+    await refused_at_the_third(step)
+
+
+async def test_what_killed_its_workers_has_failed_though_it_is_never_counted_itself(step: Both):
+    async def end_stopped(_job_run: JobRun) -> Answer:
+        raise JobStopped.of(ErrorCode.INTERNAL, "delivered five times", reason="delivery_cap")
+
+    with pytest.raises(JobStopped):
+        await step.remember.run(run_of(), end_stopped)
+    await refused_at_the_third(step)
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("away"), HandBack("later"), redis.TimeoutError()])
+async def test_a_server_that_is_away_is_no_failure_of_the_job(step: Both, error: Exception):
+    for _ in range(6):
+        with pytest.raises(type(error)):
+            await step.run(run_of(), Rest(error))
+
+
+async def interrupted(step: Both, why: str) -> None:
+    """The job's task is cancelled while its call is open."""
+    job_run, is_open = run_of(), asyncio.Event()
+
+    async def call(_job_run: JobRun) -> Answer:
+        is_open.set()
+        await asyncio.sleep(60)
+        raise AssertionError("nobody has closed the call")
+
+    task = asyncio.create_task(step.run(job_run, call))
+    await is_open.wait()
+    job_run.interruption = why
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_job_that_ran_into_its_time_limit_has_failed(step: Both):
+    await interrupted(step, "soft_limit")
+    await refused_at_the_third(step)
+
+
+@pytest.mark.parametrize("why", ["cancelled", "shutdown", "lost"])
+async def test_a_job_that_was_cancelled_or_given_back_has_not_failed(step: Both, why: str):
+    for _ in range(6):
+        await interrupted(step, why)
+
+
+async def test_a_humans_replay_waits_for_a_token_and_is_never_refused(step: Both):
+    await ended(step, Rest(FAILED))
+    for _ in range(2):
+        await ended(step, Rest(FAILED))
+    rest = Rest()
+    with pytest.raises(HandBack) as back:
+        await step.run(run_of(job_of(metadata={"replay_of": "the dead one"})), rest)
+    assert 75_000 < back.value.delay_ms <= 90_000  # 30 s until a token, spread over one to five times that
+    assert rest.saw == []

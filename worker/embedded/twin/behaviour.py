@@ -36,6 +36,7 @@ class Behaviour:
     body: str | None = None
     content_type: str = "application/json"
     location: str | None = None
+    headers: Mapping[str, str] | None = None
     bill: bool = False
     drop: bool = False
     hang: bool | Literal["mid_stream"] = False

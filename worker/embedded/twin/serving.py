@@ -122,7 +122,7 @@ class _Call:
         if behaviour.bill:
             self._begin()
             self._generated(len(self.said.pieces))
-        headers = {}
+        headers = dict(behaviour.headers or {})
         if behaviour.retry_after is not None:
             headers["retry-after"] = str(behaviour.retry_after)
         if behaviour.retry_after_ms is not None:
@@ -152,7 +152,11 @@ class _Call:
         behaviour, said = self.behaviour, self.said
         self.status = 200
         response = web.StreamResponse(
-            headers={"content-type": "text/event-stream", "cache-control": "no-cache"}
+            headers={
+                "content-type": "text/event-stream",
+                "cache-control": "no-cache",
+                **(behaviour.headers or {}),
+            }
         )
         await response.prepare(self.request)
         named = {"answer_id": self.answer_id, "model": self.model}

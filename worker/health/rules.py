@@ -1,0 +1,248 @@
+"""What a call's end says of its deployment, which calls of a plan may be made now, and why the others not.
+
+Every function is pure; docs/routing.md has the table of states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from producer_sdk.contract import ErrorCode, JobError
+from worker.errors import FailureKind, ProviderError
+from worker.job_run import PlannedCall
+from worker.routing_file import Deployment
+
+Verdict = Literal["ok", "bad", ""]
+
+NO_HINT_S = 1.0  # a 429 that does not say for how long
+QUOTA_S = 600.0  # a spent quota comes back when somebody pays or a day begins
+AUTH_S = 300.0
+LEAST_PATIENCE_S = 1.0  # a call that had less time says nothing of its provider
+LONGEST_COOL_S = 86_400.0
+LONGEST_WAIT_MS = 86_400_000  # a job that providers still put off after a day ends
+LEAST_PAUSED_S = 1.0
+MOST_PAUSED_S = 15.0
+
+_BROKEN = frozenset(
+    {
+        FailureKind.OVERLOADED,
+        FailureKind.SERVER_ERROR,
+        FailureKind.CONNECT_ERROR,
+        FailureKind.TIMEOUT,
+        FailureKind.STREAM_BROKEN,
+    }
+)
+_TOO_MUCH = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
+_ANSWERED = frozenset({FailureKind.CONTEXT_TOO_LONG, FailureKind.CONTENT_BLOCKED})
+
+
+@dataclass(frozen=True)
+class CoolDown:
+    """No new calls for so long. `kind`: rate_limited is waited for; quota_exhausted and auth need a person."""
+
+    left_s: float
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call's end says: for its breaker, for the number of calls at once, and for how long none follow."""
+
+    verdict: Verdict = ""
+    too_much: bool = False
+    cool: CoolDown | None = None
+    whole_provider: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One deployment. `open_s` None: its breaker is closed; 0: half-open. `limit` None: it never had too much."""
+
+    cool: CoolDown | None = None
+    open_s: float | None = None
+    open_why: str = ""
+    is_probed: bool = False
+    in_flight: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """An operator's stop of new calls. `scope`: "all" or "provider:NAME"; `left_s` None: until it is resumed."""
+
+    scope: str
+    left_s: float | None
+    lasted_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class View:
+    """How the fleet's deployments stood when they were looked at."""
+
+    deployments: Mapping[str, Standing] = field(default_factory=dict)
+    providers: Mapping[str, CoolDown] = field(default_factory=dict)
+    pauses: tuple[Pause, ...] = ()
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a deployment takes no call now, and in how many seconds it may."""
+
+    kind: str
+    reason: str
+    wait_s: float
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """The calls that may be made, why the others not, and what follows where none is left."""
+
+    calls: tuple[PlannedCall, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    despite: frozenset[str] = frozenset()  # kept as the last, though its breaker is open or its credit spent
+    hand_back_s: float | None = None
+    error: JobError | None = None
+
+
+def of_answer(exhausted_s: float | None) -> Outcome:
+    """An answer; its headers may say that it was the last one for now."""
+    return Outcome("ok", cool=_until_reset(exhausted_s))
+
+
+def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:
+    """A failed call that had `timeout_s` seconds."""
+    kind, code = error.kind, str(error.status) if error.status else error.code or str(error.kind)
+    if kind == FailureKind.RATE_LIMITED:
+        wait_s = NO_HINT_S if error.retry_after_s is None else error.retry_after_s
+        return Outcome(too_much=True, cool=_cool(wait_s, kind, code))
+    if kind == FailureKind.QUOTA_EXHAUSTED:
+        wait_s = max(QUOTA_S, error.retry_after_s or 0.0)
+        return Outcome(cool=_cool(wait_s, kind, "its quota is spent"), whole_provider=True)
+    if kind == FailureKind.AUTH:
+        return Outcome(
+            cool=_cool(AUTH_S, kind, f"its key was refused ({code})"), whole_provider=code == "401"
+        )
+    if error.code == "answer_too_large" or (kind == FailureKind.TIMEOUT and timeout_s < LEAST_PATIENCE_S):
+        return Outcome()
+    if kind in _BROKEN:
+        return Outcome("bad", too_much=kind in _TOO_MUCH)
+    return Outcome("ok" if kind in _ANSWERED else "")
+
+
+def _until_reset(exhausted_s: float | None) -> CoolDown | None:
+    if exhausted_s is None:
+        return None
+    return _cool(exhausted_s, FailureKind.RATE_LIMITED, "its headers say that nothing is left")
+
+
+def _cool(seconds: float, kind: FailureKind, why: str) -> CoolDown | None:
+    return CoolDown(min(seconds, LONGEST_COOL_S), str(kind), why) if seconds > 0 else None
+
+
+def obstacle(deployment: Deployment, view: View, *, age_s: float) -> Obstacle | None:
+    """Why this deployment takes no call now, by a view that is `age_s` old; None: it may be asked."""
+    for pause in view.pauses:
+        if pause.scope in scopes(deployment) and _lasts(pause.left_s, age_s):
+            return Obstacle("paused", told("paused", 0, pause.reason), paused_s(pause))
+    standing = view.deployments.get(deployment.name, Standing())
+    for cool in (standing.cool, view.providers.get(deployment.provider.name)):
+        if cool and cool.left_s > age_s:
+            left_s = cool.left_s - age_s
+            return Obstacle(cool.kind, told(cool.kind, left_s, cool.why), left_s)
+    if standing.open_s is None:
+        return None
+    left_s = standing.open_s - age_s
+    if left_s > 0:
+        return Obstacle("open", told("open", left_s, standing.open_why), left_s)
+    return Obstacle("probing", told("probing", 0, ""), 1.0) if standing.is_probed else None
+
+
+def scopes(deployment: Deployment) -> tuple[str, str]:
+    """The pauses that stop a deployment's new calls."""
+    return "all", f"provider:{deployment.provider.name}"
+
+
+def told(kind: str, left_s: float, why: str) -> str:
+    """An obstacle in words."""
+    if kind == "paused":
+        return f"paused ({why})" if why else "paused"
+    if kind == "open":
+        return f"breaker open for {left_s:.0f} s: {why}"
+    if kind == "probing":
+        return "breaker half-open: another call is trying it"
+    if kind == "full":
+        return f"full: {why} calls under way"
+    return f"cooling down for {left_s:.0f} s: {why}"
+
+
+def _lasts(left_s: float | None, age_s: float) -> bool:
+    return left_s is None or left_s > age_s
+
+
+def paused_s(pause: Pause) -> float:
+    """For how long a job is put back: longer the longer the pause lasts, so that waiting costs little."""
+    wait_s = min(max(pause.lasted_s / 4, LEAST_PAUSED_S), MOST_PAUSED_S)
+    return wait_s if pause.left_s is None else min(wait_s, max(pause.left_s, 0.05))
+
+
+def sift(
+    calls: Sequence[PlannedCall],
+    view: View,
+    *,
+    age_s: float,
+    left_s: float,
+    waited_ms: int,
+    jitter: float,
+) -> Sifted:
+    """The calls of a plan that may be made now.
+
+    `left_s`: seconds until the job's own deadline; `waited_ms`: since it was put. Where nothing may be called, what is
+    over soonest decides: a job waits for a rate limit or a pause in its lane; an open breaker is tried all the same.
+    """
+    found = [(call, obstacle(call.deployment, view, age_s=age_s)) for call in calls]
+    free = tuple(call for call, what in found if what is None)
+    stopped = [(call, what) for call, what in found if what is not None]
+    left_out = tuple((call.deployment.name, what.reason) for call, what in stopped)
+    if free or not stopped:
+        return Sifted(free, left_out)
+    fits = waited_ms < LONGEST_WAIT_MS
+    waits = [
+        (call, what)
+        for call, what in stopped
+        if what.kind in ("open", "probing")
+        or (what.kind == FailureKind.RATE_LIMITED and fits and what.wait_s < left_s)
+    ]
+    if waits:
+        call, what = min(waits, key=lambda one: one[1].wait_s)
+        if what.kind != FailureKind.RATE_LIMITED:
+            return _kept(call, left_out)
+        return Sifted((), left_out, hand_back_s=what.wait_s + jitter * min(1.0, what.wait_s / 5))
+    paused = [what.wait_s for _call, what in stopped if what.kind == "paused"]
+    if paused:
+        return Sifted((), left_out, hand_back_s=min(paused) * (1 + jitter / 4))
+    spent = [call for call, what in stopped if what.kind != FailureKind.RATE_LIMITED]
+    if spent:
+        return _kept(spent[0], left_out)
+    return Sifted((), left_out, error=too_late([what for _call, what in stopped], left_out))
+
+
+def _kept(call: PlannedCall, left_out: tuple[tuple[str, str], ...]) -> Sifted:
+    name = call.deployment.name
+    others = tuple(one for one in left_out if one[0] != name)
+    return Sifted((call,), others, despite=frozenset({name}))
+
+
+def too_late(obstacles: Sequence[Obstacle], left_out: Sequence[tuple[str, str]]) -> JobError:
+    """The end of a job whose deadline is before any deployment takes calls again."""
+    said = "; ".join(f"{name}: {reason}" for name, reason in left_out[:6])
+    return JobError.of(
+        ErrorCode.PROVIDER_UNAVAILABLE,
+        f"no deployment takes calls before the job's deadline ({said}): submit it again later, or add a fallback",
+        reason="rate_limited",
+        retryable=True,
+        retry_after_s=min(one.wait_s for one in obstacles),
+    )

@@ -1,0 +1,198 @@
+"""Deployments' health in Redis: the scripts' typed face, and a view of all that is a second old at most.
+
+Keys lie under one hash tag and expire, but for `pauses`, which lasts until it is resumed. Nothing here stops a call
+because Redis does not answer: a deployment counts as healthy then, and only the pauses last seen still hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis.asyncio
+import redis.exceptions
+
+from producer_sdk.contract import Crossing, Straight
+from worker.health.rules import CoolDown, Outcome, Pause, Standing, View
+from worker.routing_file import Deployment
+
+T = TypeVar("T")
+Arguments = list[str | int]
+
+VIEW_S = 1.0
+PATIENCE_S = 1.0  # for Redis
+GRACE_S = 30.0  # of a slot, after its call's time
+LIFE_MS = 86_400_000  # of a deployment's key since its last call
+HALF_WINDOW_MS = 15_000
+LEAST_CALLS = 5
+FAILED_SHARE = 500  # thousandths
+FAILED_IN_A_ROW = 5
+FIRST_OPEN_MS, LONGEST_OPEN_MS = 5_000, 120_000
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A call may be made since `at_ms`; or why not (`refused`), and the seconds until it may be asked again."""
+
+    at_ms: int = 0
+    refused: str = ""
+    wait_s: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What a call's end has made of its deployment's breaker: "opened", "closed" or "" (nothing)."""
+
+    to: str = ""
+    open_s: float = 0.0
+    why: str = ""
+
+
+class HealthStore:
+    """Every deployment's pauses, cool-downs, breaker and calls under way, the same for the whole fleet."""
+
+    def __init__(
+        self,
+        redis: redis.asyncio.Redis,
+        *,
+        namespace: str = "fairlane",
+        crossing: Crossing | None = None,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """`now_ms` replaces the server's clock, in tests only."""
+        self._redis = redis
+        self._root = f"{namespace}:{{health}}:"
+        self._crossing = crossing or Straight()
+        self._now_ms = now_ms
+        folder = Path(__file__).parent
+        self._begin, self._finish, self._look, self._pause = (
+            redis.register_script((folder / f"{verb}.lua").read_text())
+            for verb in ("begin", "finish", "look", "pause")
+        )
+        self._view, self._seen = View(), float("-inf")
+        self._looking: asyncio.Task[None] | None = None
+
+    async def begin(self, deployment: Deployment, *, attempt: str, lease_s: float, forced: bool) -> Begun:
+        """Take a slot for this attempt, once; `forced` passes an open breaker and a spent credit, nothing else."""
+        keys = [*self._keys(deployment), self._root + "pauses"]
+        lease_ms = int((lease_s + GRACE_S) * 1000)
+        args: Arguments = [attempt, lease_ms, deployment.provider.name, int(forced), LIFE_MS, self._now()]
+        reply = await self._asked("begin", lambda: self._begin(keys=keys, args=args))
+        if reply is None:
+            return Begun()
+        refused, wait_ms, at_ms, why = reply
+        return Begun(int(at_ms), refused.decode(), int(wait_ms) / 1000, _text(why))
+
+    async def finish(
+        self, deployment: Deployment, outcome: Outcome, *, attempt: str, begun: Begun, jitter: float
+    ) -> Turned:
+        """Free the attempt's slot and learn from its outcome, once. `jitter` is from 0 to 1."""
+        cool = outcome.cool or CoolDown(0.0, "", "")
+        call: Arguments = [attempt, begun.at_ms, outcome.verdict, int(outcome.too_much)]
+        cools: Arguments = [int(cool.left_s * 1000), cool.kind, cool.why, int(outcome.whole_provider)]
+        breaker = [HALF_WINDOW_MS, LEAST_CALLS, FAILED_SHARE, FAILED_IN_A_ROW, FIRST_OPEN_MS, LONGEST_OPEN_MS]
+        args: Arguments = [*call, *cools, int(800 + 400 * jitter), LIFE_MS, *breaker, self._now()]
+        keys = self._keys(deployment)
+        reply = await self._asked("finish", lambda: self._finish(keys=keys, args=args))
+        if reply is None:
+            return Turned()
+        to, open_ms, why = reply
+        return Turned(to.decode(), int(open_ms) / 1000, _text(why))
+
+    async def view(self, deployments: Callable[[], Mapping[str, Deployment]]) -> tuple[View, float]:
+        """How all stand, and how many seconds ago that was; Redis is asked once a second, whoever asks."""
+        if time.monotonic() - self._seen > VIEW_S:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._refresh(tuple(deployments().values())))
+            await asyncio.shield(self._looking)
+        return self._view, max(0.0, time.monotonic() - self._seen)
+
+    async def _refresh(self, deployments: Sequence[Deployment]) -> None:
+        asked = time.monotonic()
+        seen = await self._asked("look", lambda: self.look(deployments))
+        self._view = View(pauses=self._view.pauses) if seen is None else seen
+        self._seen = asked
+
+    async def look(self, deployments: Sequence[Deployment]) -> View:
+        """How these stand now. Raises RedisError."""
+        providers = tuple({one.provider.name: None for one in deployments})
+        keys = [self._root + "pauses"]
+        for one in deployments:
+            keys += self._keys(one)[:2]
+        keys += [self._provider(name) for name in providers]
+        args: Arguments = [len(deployments), self._now()]
+        now_ms, pauses, rows, cooling = await self._look(keys=keys, args=args)
+        cools = (_cool(row, now_ms) for row in cooling)
+        return View(
+            {one.name: _standing(row, now_ms) for one, row in zip(deployments, rows, strict=True)},
+            {name: cool for name, cool in zip(providers, cools, strict=True) if cool},
+            _pauses(pauses, now_ms),
+        )
+
+    async def pause(self, scope: str, *, for_ms: int = 0, reason: str = "") -> int:
+        """Stop new calls of a scope; returns until when (ms), 0: until it is resumed. Raises RedisError."""
+        args: Arguments = [scope, for_ms, reason, self._now()]
+        return int(await self._pause(keys=[self._root + "pauses"], args=args))
+
+    async def resume(self, scope: str) -> bool:
+        """Let the scope be called again; whether it was paused. Raises RedisError."""
+        return bool(await self._redis.hdel(self._root + "pauses", scope))
+
+    async def _asked(self, verb: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        return await self._answered(verb, lambda: self._crossing.cross(f"redis:health_{verb}", ask))
+
+    async def _answered(self, verb: str, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The answer, or None when Redis gives none in time: health is advice, no call waits for it."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await ask()
+        except (redis.exceptions.RedisError, TimeoutError, OSError) as error:
+            logger.warning("health was not asked or told (%s: %s)", verb, type(error).__name__)
+            return None
+
+    def _keys(self, deployment: Deployment) -> list[str]:
+        own = f"{self._root}deployment:{deployment.name}"
+        return [own, own + ":calls", self._provider(deployment.provider.name)]
+
+    def _provider(self, name: str) -> str:
+        return f"{self._root}provider:{name}"
+
+    def _now(self) -> int | str:
+        return self._now_ms() if self._now_ms else ""
+
+
+def _text(raw: Any) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else ""
+
+
+def _cool(row: Sequence[Any], now_ms: int) -> CoolDown | None:
+    left_ms = int(row[0] or 0) - now_ms
+    return CoolDown(left_ms / 1000, _text(row[1]), _text(row[2])) if left_ms > 0 else None
+
+
+def _standing(row: Sequence[Any], now_ms: int) -> Standing:
+    return Standing(
+        cool=_cool(row, now_ms),
+        open_s=None if row[3] is None else max(0, int(row[3]) - now_ms) / 1000,
+        open_why=_text(row[4]),
+        is_probed=bool(row[6]),
+        in_flight=int(row[7]),
+        limit=None if row[5] is None else int(row[5]) // 1000,
+    )
+
+
+def _pauses(raw: Sequence[bytes], now_ms: int) -> tuple[Pause, ...]:
+    found = []
+    for scope, value in zip(raw[::2], raw[1::2], strict=True):
+        until, since, reason = value.split(b" ", 2)
+        left_s = (int(until) - now_ms) / 1000 if int(until) else None
+        if left_s is None or left_s > 0:
+            found.append(Pause(_text(scope), left_s, max(0, now_ms - int(since)) / 1000, _text(reason)))
+    return tuple(found)
