@@ -11,6 +11,7 @@ from benchmarks import (
     idle_and_start,
     jobs_per_second,
     ledger_rows,
+    llmock_verdict,
     open_calls,
     quiet_tenant,
     rate_card,
@@ -24,7 +25,8 @@ from benchmarks import (
 
 LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
+CALLS = (retry_storm, llmock_verdict)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, retry_storm):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, *CALLS):
     print(benchmark.run(), flush=True)

@@ -14,7 +14,7 @@ from benchmarks import tensorzero_peer
 from benchmarks.lane_rig import wait_for_workers
 from benchmarks.money_rig import DISK, database, scratch, worker_settings
 from benchmarks.rig import process, python, table, valkey
-from benchmarks.tensorzero_peer import NotHere
+from benchmarks.throwaway import NotHere
 from benchmarks.twin import Twin, open_twin
 from producer_sdk import Fleet, JobHandle, JobRejected
 from producer_sdk.contract import GenerationParams, Job, Message

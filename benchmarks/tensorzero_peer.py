@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
+from benchmarks import throwaway
 from benchmarks.lane_rig import blocking
 from benchmarks.rig import valkey
+from benchmarks.throwaway import NotHere
 from tests.servers import Valkey, wait_until
 from worker.embedded.ports import free_port
 from worker.embedded.twin.prices import TWIN_PRICES
@@ -22,7 +22,7 @@ from worker.embedded.twin.prices import TWIN_PRICES
 VERSION = "2026.6.0"
 PACKAGE = f"tensorzero=={VERSION}"
 NOT_CORRECTED = "actual cost is not available"
-INSTALL_S, START_S, CALL_S = 300, 60, 60
+START_S, CALL_S = 60, 60
 CONFIG = """
 [gateway]
 disable_pseudonymous_usage_analytics = true
@@ -52,27 +52,9 @@ cost = [
 """
 
 
-class NotHere(Exception):
-    """The peer cannot be run on this machine; the text says why."""
-
-
 def install(folder: Path) -> Path:
     """The Python of a new environment with the package. Raises NotHere."""
-    python = folder / "venv" / "bin" / "python"
-    commands = [
-        [sys.executable, "-m", "venv", str(folder / "venv")],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE],
-    ]
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    for command in commands:
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_S, env=environ)
-        except subprocess.CalledProcessError as error:
-            last = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise NotHere(f"{PACKAGE} cannot be installed: {' '.join(last)[:200]}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotHere(f"{PACKAGE} cannot be installed: {type(error).__name__}") from error
-    return python
+    return throwaway.install(folder, PACKAGE) / "python"
 
 
 def configuration(upstream: str, *, model: str, limit: str, default_cost: float) -> str:
@@ -96,8 +78,7 @@ def gateway(python: Path, config: str, *, folder: Path, log: Path) -> Iterator[s
     script = Path(__file__).with_name("tensorzero_gateway.py")
     with valkey("always") as server, log.open("ab") as out:
         command = [str(python), str(script), str(path), _listening(server)]
-        environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        child = subprocess.Popen(command, stdout=out, stderr=out, env=environ)
+        child = subprocess.Popen(command, stdout=out, stderr=out, env=throwaway.environ())
         try:
             yield _url(child, log)
         finally:

@@ -100,7 +100,7 @@ def after(
         return _wait_for(
             error.retry_after_s, tries_here=tries_here, remaining_s=remaining_s, may_leave=may_leave
         )
-    delay_s = BACKOFF_S * jitter
+    delay_s = max(BACKOFF_S * jitter, error.retry_after_s or 0.0)
     if error.kind in _ONCE_MORE and tries_here < 2 and delay_s < remaining_s / 2:
         return Decision("here", f"{error.kind}, once more", delay_s=delay_s, pays=True)
     return Decision("stop", f"{error.kind}, no deployment is left")

@@ -56,7 +56,7 @@ def inside_stream(error: Mapping[str, Any], *, begun: bool, usage: Usage | None)
     Before the first token it means what it would have meant as a status; after it, the answer is broken.
     """
     code = _shown_code(error)
-    found = next((CODES[one] for one in _codes(error) if one in CODES), None) or _by_phrase(error)
+    found = _by_code(error) or _by_phrase(error)
     kind = FailureKind.STREAM_BROKEN if begun or found is None else found
     return ProviderError(
         kind,
@@ -148,9 +148,7 @@ def _meaning(
 
 def _stated(status: int, error: Mapping[str, Any], known: FailureKind | None) -> FailureKind | None:
     """What the body says; None where it says less than the status."""
-    if _is_daily(error):
-        return FailureKind.QUOTA_EXHAUSTED
-    found = next((CODES[code] for code in _codes(error) if code in CODES), None)
+    found = _by_code(error)
     if found is FailureKind.SERVER_ERROR and known:
         found = None  # the code for "something broke" says less than the status
     if found is FailureKind.INVALID_REQUEST and known and status >= 500:
@@ -162,6 +160,12 @@ def _is_daily(error: Mapping[str, Any]) -> bool:
     """Whether Google says that a day's quota is spent: it names a short delay all the same."""
     violations = [one for detail in _details(error) for one in _objects(detail.get("violations"))]
     return any("PerDay" in str(one.get("quotaId")) for one in violations)
+
+
+def _by_code(error: Mapping[str, Any]) -> FailureKind | None:
+    if _is_daily(error):
+        return FailureKind.QUOTA_EXHAUSTED
+    return next((CODES[code] for code in _codes(error) if code in CODES), None)
 
 
 def _by_phrase(error: Mapping[str, Any]) -> FailureKind | None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.errors import FailureKind, ProviderError
 from worker.fallback.rules import Decision, Failed, after
@@ -96,6 +98,15 @@ def test_an_errors_message_is_never_repeated():
         ({"code": "context_length_exceeded"}, False, FailureKind.CONTEXT_TOO_LONG, "no"),
         ({"message": "prompt is too long"}, False, FailureKind.CONTEXT_TOO_LONG, "no"),
         ({"message": "who knows"}, False, FailureKind.STREAM_BROKEN, "unknown"),
+        ({"code": "tool_use_failed"}, False, FailureKind.STREAM_BROKEN, "unknown"),
+        ({"code": "upstream_error"}, False, FailureKind.SERVER_ERROR, "unknown"),
+        ({"type": "insufficient_quota"}, False, FailureKind.QUOTA_EXHAUSTED, "no"),
+        (
+            {"status": "RESOURCE_EXHAUSTED", "details": [{"violations": [{"quotaId": "RequestsPerDay"}]}]},
+            False,
+            FailureKind.QUOTA_EXHAUSTED,
+            "no",
+        ),
     ],
 )
 def test_an_error_inside_a_stream_counts_as_a_status_until_the_answer_has_begun(
@@ -103,3 +114,36 @@ def test_an_error_inside_a_stream_counts_as_a_status_until_the_answer_has_begun(
 ):
     found = inside_stream(error, begun=begun, usage=None)
     assert (found.kind, found.billed) == (kind, billed)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["error", "errors", "code", "type", "message", "details", "violations", "quotaId"]
+            )
+            | st.sampled_from(["retryDelay", "reason", "innererror", "error_code", "status"]),
+            inner,
+            max_size=5,
+        )
+    ),
+)
+
+
+@given(
+    status=st.integers(201, 999),
+    body=st.binary(max_size=300) | ANY_JSON.map(lambda value: json.dumps(value).encode()),
+    wait=st.text(max_size=30),
+    advice=st.sampled_from(["true", "false", "", "x"]),
+)
+def test_any_answer_at_all_is_one_error(status: int, body: bytes, wait: str, advice: str):
+    headers = {"retry-after": wait, "retry-after-ms": wait, "x-should-retry": advice}
+    error = refused("acme-llm", status=status, headers=headers, body=body, now=NOW)
+    assert error.retry_after_s is None or 0 <= error.retry_after_s <= 7 * 86_400
+
+
+def test_a_body_that_nests_without_end_is_read_by_its_status():
+    error = refused("acme-llm", status=529, headers={}, body=b'{"error":' * 7_000, now=NOW)
+    assert error.kind == FailureKind.OVERLOADED

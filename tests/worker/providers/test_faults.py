@@ -113,6 +113,27 @@ async def test_a_stream_of_comments_that_never_ends_is_ended_by_the_attempts_tim
     assert time.monotonic() - started < 3
 
 
+async def test_a_server_that_says_continue_for_ever_is_ended_by_the_attempts_time():
+    async with RawServer(repeats(b"", b"HTTP/1.1 100 Continue\r\n\r\n", pause_s=0.001)) as server:
+        error = await failure(server, timeout_s=0.4)
+    assert found(error) == (FailureKind.TIMEOUT, "unknown", "timeout")
+
+
+async def test_what_comes_after_a_complete_answer_does_not_hold_it_up():
+    started = time.monotonic()
+    async with RawServer(repeats(HEAD + OPENAI_ANSWER, b": more\n\n", pause_s=0.001)) as server:
+        assert (await call(server.url)).text == "Yes."
+        await server.all_closed()
+    assert time.monotonic() - started < 5
+
+
+async def test_tool_calls_without_end_are_cut_at_the_limit():
+    calls = [{"id": f"c{number}", "function": {"name": "f"}} for number in range(2_000)]
+    body = b"data: " + json.dumps({"choices": [{"delta": {"tool_calls": calls}}]}).encode() + b"\n\n"
+    async with RawServer(says(HEAD + body)) as server:
+        assert (await failure(server)).code == "answer_too_large"
+
+
 async def test_headers_that_never_end_are_ended_by_their_limit(dialect: Dialect):
     async with RawServer(repeats(b"HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n")) as server:
         error = await failure(server, dialect)

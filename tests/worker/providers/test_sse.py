@@ -55,3 +55,9 @@ def test_a_stream_without_end_is_refused():
         list(stream.feed(b": ping\n\n"))
     with pytest.raises(StreamTooLarge):
         list(stream.feed(b": ping\n\n"))
+
+
+def test_lines_without_a_byte_of_data_are_counted_too():
+    stream = EventStream(most_line=1_000)
+    with pytest.raises(StreamTooLarge):
+        list(stream.feed(b"data:\n" * 1_001))
