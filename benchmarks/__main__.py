@@ -12,6 +12,7 @@ from benchmarks import (
     jobs_per_second,
     ledger_rows,
     open_calls,
+    provider_down,
     quiet_tenant,
     rate_card,
     reserve_settle,
@@ -25,5 +26,5 @@ LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
-for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY):
+for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, provider_down):
     print(benchmark.run(), flush=True)

@@ -74,6 +74,7 @@ class Assembly:
     pipeline: ProceedJob
     http: httpx.AsyncClient
     signals: Signals
+    health: HealthStore
 
     async def close(self) -> None:
         """Give back every connection and thread."""
@@ -137,6 +138,19 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     }
 
 
+def _holder(
+    store: BudgetStore, books: Books, ledger: Ledger, run_tree: RunTree, signals: Signals
+) -> HoldBudget:
+    """The step that reserves and settles."""
+    return HoldBudget(
+        store=store,
+        rebuild=books.rebuild,
+        mirrored=ledger.mirrored,
+        runs=run_tree.runs,
+        warn=signals.soft_limit,
+    )
+
+
 def _caller(
     settings: WorkerSettings,
     routing: RoutingFile,
@@ -181,17 +195,11 @@ async def assemble(
     plan, cards = await plan_route(settings, routing)
     http = open_client(settings, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
-    health = HealthStore(connection, namespace=namespace, crossing=crossing)
+    health = HealthStore(connection, namespace=namespace, lease_s=settings.lease_s, crossing=crossing)
     attempt = attempt_pipeline(
         [
             WatchDeployment(health),
-            HoldBudget(
-                store=store,
-                rebuild=books.rebuild,
-                mirrored=ledger.mirrored,
-                runs=run_tree.runs,
-                warn=signals.soft_limit,
-            ),
+            _holder(store, books, ledger, run_tree, signals),
             JournalAttempt(ledger),
             _caller(settings, routing, http, cards, crossing),
         ]
@@ -217,4 +225,6 @@ async def assemble(
     )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)
     orphans = Orphans(ledger=ledger, lanes=lanes, store=store, lease_s=settings.lease_s, result_ttl_s=ttl_s)
-    return Assembly(settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http, signals)
+    return Assembly(
+        settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http, signals, health
+    )
