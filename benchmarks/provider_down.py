@@ -29,9 +29,11 @@ providers:
   other: {{dialect: anthropic, base_url: "http://127.0.0.1:1", base_url_env: FAIRLANE_LOCAL_URL}}
 aliases:
   small:
-    - {{provider: twin, model: twin-small, context_tokens: 32000, max_output_tokens: 100, price: {{input: 1, output: 1}}}}
+    - {{provider: twin, model: twin-small, context_tokens: 9000, max_output_tokens: 99,
+       price: {{input: 1, output: 1}}}}
   large:
-    - {{provider: other, model: twin-large, context_tokens: 32000, max_output_tokens: 100, price: {{input: 1, output: 1}}}}
+    - {{provider: other, model: twin-large, context_tokens: 9000, max_output_tokens: 99,
+       price: {{input: 1, output: 1}}}}
 tasks:
   ask: {{default: small, fallback: large, max_latency_ms: {LATENCY_MS}}}
 tiers:

@@ -119,8 +119,9 @@ def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:
     """A failed call that had `timeout_s` seconds."""
     kind, code = error.kind, str(error.status) if error.status else error.code or str(error.kind)
     if kind == FailureKind.RATE_LIMITED:
-        wait_s = NO_HINT_S if error.retry_after_s is None else error.retry_after_s
-        return Outcome(too_much=True, cool=_cool(wait_s, kind, code))
+        if error.retry_after_s is None:  # nobody knows when it is over: the breaker finds out
+            return Outcome("bad", too_much=True, cool=_cool(NO_HINT_S, kind, code))
+        return Outcome(too_much=True, cool=_cool(error.retry_after_s, kind, code))
     if kind == FailureKind.QUOTA_EXHAUSTED:
         wait_s = max(QUOTA_S, error.retry_after_s or 0.0)
         return Outcome(cool=_cool(wait_s, kind, "its quota is spent"), whole_provider=True)

@@ -22,14 +22,14 @@ def of_error(kind: Kind, *, timeout_s: float = 30.0, **fields) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("kind", "verdict", "too_much"),
+    ("kind", "verdict", "too_much"),  # of a 429 without a Retry-After
     [
         (Kind.OVERLOADED, "bad", True),
         (Kind.SERVER_ERROR, "bad", False),
         (Kind.CONNECT_ERROR, "bad", False),
         (Kind.STREAM_BROKEN, "bad", False),
         (Kind.TIMEOUT, "bad", False),
-        (Kind.RATE_LIMITED, "", True),
+        (Kind.RATE_LIMITED, "bad", True),
         (Kind.QUOTA_EXHAUSTED, "", False),
         (Kind.AUTH, "", False),
         (Kind.INVALID_REQUEST, "", False),
