@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,15 @@ class Twin:
         """Empty books, and from now on every call is answered in this way."""
         self._ask("/twin/reset", b"")
         self._ask("/twin/behave", json.dumps([behaviour]).encode())
+
+    def misbehave(self, *rules: Mapping[str, object]) -> None:
+        """Empty books, and these rules from now on."""
+        self._ask("/twin/reset", b"")
+        self._ask("/twin/behave", json.dumps(rules).encode())
+
+    def calls(self) -> list[dict[str, object]]:
+        """Its books, a call a row."""
+        return list(json.loads(self._ask("/twin/books?after=0"))["calls"])
 
     def billed_usd(self) -> float:
         """By its own books, in which every call must have been billed."""

@@ -80,6 +80,7 @@ class Assembly:
     pipeline: ProceedJob
     http: httpx.AsyncClient
     signals: Signals
+    health: HealthStore
 
     async def close(self) -> None:
         """Give back every connection and thread."""
@@ -209,7 +210,7 @@ async def assemble(
     plan, cards = await plan_route(settings, routing)
     http = open_client(settings, routing, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
-    health = HealthStore(connection, namespace=namespace, crossing=crossing)
+    health = HealthStore(connection, namespace=namespace, lease_s=settings.lease_s, crossing=crossing)
     attempt = attempt_pipeline(
         [
             WatchDeployment(health),
@@ -241,4 +242,6 @@ async def assemble(
     )
     reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)
     orphans = Orphans(ledger=ledger, lanes=lanes, store=store, lease_s=settings.lease_s, result_ttl_s=ttl_s)
-    return Assembly(settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http, signals)
+    return Assembly(
+        settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http, signals, health
+    )

@@ -91,6 +91,7 @@ class LaneFeeder:
             self._take_loop(),
             self._listen(),
             self._every(beat_s, self._beat),
+            self._every(beat_s, self.assembly.health.beat),
             # more often than beats: a dead worker's jobs come back soon after their lease
             self._every(beat_s / 3, self._sweep),
             self._every(self.assembly.settings.lease_s / 2, self.assembly.reaper.tick),

@@ -87,11 +87,17 @@ class PlannedCall:
 
 @dataclass(frozen=True)
 class Plan:
-    """Deployments in the order to try, and why each other one was left out."""
+    """Deployments in the order to try, and why each other one was left out.
+
+    `standby` is called though its breaker is open, where none of the `calls` may be made (its budget says no);
+    `wait_s`: when the first of those that cool down takes calls again.
+    """
 
     calls: tuple[PlannedCall, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     despite: frozenset[str] = frozenset()  # called though its breaker is open: no other is left
+    standby: PlannedCall | None = None
+    wait_s: float | None = None
 
 
 @dataclass

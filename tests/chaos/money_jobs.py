@@ -14,9 +14,10 @@ SHARES = (5, 3, 2)  # so that one is refused while the others are still called f
 LATENCIES_MS = (100, 250, 500)
 BUSY = "[busy]"
 DOWN = "[down]"
+# Failures that stay the job's own: an answer for an overloaded provider would lower the calls at once for all.
 RULES = [
-    {"match": {"contains": BUSY, "dialect": "openai"}, "status": 429, "retry_after": 1},
-    {"match": {"contains": DOWN, "dialect": "openai"}, "status": 503},
+    {"match": {"contains": BUSY, "dialect": "openai"}, "status": 429, "retry_after": 0.2},
+    {"match": {"contains": DOWN, "dialect": "openai"}, "status": 409},
     {"match": {"contains": SLOW}, "latency_ms": 1200, "chunk_ms": 20},
     *({"match": {"contains": f"[{ms} ms]"}, "latency_ms": ms} for ms in LATENCIES_MS),
 ]

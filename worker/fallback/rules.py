@@ -25,6 +25,7 @@ MOST_WAITS_HERE = 3
 WAIT_HERE_S = 0.25  # for a deployment that takes no call now: it is full, or a Retry-After is nearly over
 MOST_WAITED_MS = 86_400_000  # a job that a provider still puts off after a day ends
 PARKED_S = 300.0
+REFUSED_WAITS_S = 60.0  # of a job that its budget refuses where it could be called now
 LATER_S = (5.0, 20.0, 80.0)
 
 _TRANSIENT = frozenset(
@@ -156,14 +157,25 @@ def later_s(
 
 
 def put_off_s(
-    waits_s: Sequence[float], failures: Sequence[Failed], *, left_s: float, waited_ms: int, jitter: float
+    waits_s: Sequence[float],
+    failures: Sequence[Failed],
+    *,
+    cools_s: float | None,
+    refused: bool,
+    left_s: float,
+    waited_ms: int,
+    jitter: float,
 ) -> float | None:
     """When to come back to deployments that took no call; None where nothing was put off, or waiting cannot help.
 
-    A chain in which something may have been billed does not begin anew.
+    `waits_s`: of those that were asked; `cools_s`: of what the plan left out. A chain in which something may have been
+    billed does not begin anew, and a job that its budget `refused` elsewhere is not held back for long.
     """
+    waits_s = [*waits_s] if cools_s is None else [*waits_s, cools_s]
     passing = all(f.error.kind in _PASSING and f.error.billed == "no" for f in failures)
     if not waits_s or not passing or waited_ms >= MOST_WAITED_MS:
+        return None
+    if refused and min(waits_s) > REFUSED_WAITS_S:
         return None
     delay_s = max(min(waits_s), WAIT_IN_SLOT_S) * (1 + jitter / 4)
     return delay_s if delay_s < left_s else None

@@ -52,6 +52,7 @@ class _Chain:
     """What this delivery has met so far."""
 
     waiting: list[PlannedCall]
+    standby: PlannedCall | None = None
     failures: list[rules.Failed] = field(default_factory=list)
     too_dear: list[PlannedCall] = field(default_factory=list)
     put_off: list[DeploymentUnavailable] = field(default_factory=list)
@@ -77,7 +78,7 @@ class CallWithFallback:
 
     async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
         """The first answer. Raises JobStopped when there is none, HandBack or RetryLater when one may come later."""
-        chain = _Chain(list(job_run.plan.calls))
+        chain = _Chain(list(job_run.plan.calls), job_run.plan.standby)
         while chain.waiting:
             call = chain.waiting.pop(0)
             if job_run.remaining_s() < rules.LEAST_ATTEMPT_S:
@@ -89,6 +90,8 @@ class CallWithFallback:
             answer = await self._try(job_run, call, chain)
             if answer is not None:
                 return answer
+            if chain.standby and not chain.waiting and not chain.failures:
+                chain.waiting, chain.standby = [chain.standby], None
         raise self._end(job_run, chain)
 
     async def _try(self, job_run: JobRun, call: PlannedCall, chain: _Chain) -> Answer | None:
@@ -174,19 +177,21 @@ class CallWithFallback:
 
     def _end(self, job_run: JobRun, chain: _Chain) -> JobStopped | RetryLater | HandBack:
         """What ends a chain without an answer."""
-        if chain.refused and not chain.failures and job_run.job.on_budget == "park":
-            parked_s = rules.parked_s(chain.refused, now=utc_now(), jitter=self._jitter())
-            if parked_s is not None:
-                return HandBack("parked until its budget has room", delay_ms=int(parked_s * 1000))
         put_off_s = rules.put_off_s(
             [one.wait_s for one in chain.put_off],
             chain.failures,
+            cools_s=job_run.plan.wait_s,
+            refused=chain.refused is not None,
             left_s=job_run.left_s(),
             waited_ms=job_run.queue_ms,
             jitter=self._jitter(),
         )
         if put_off_s is not None:
-            return HandBack(str(chain.put_off[-1]), delay_ms=int(put_off_s * 1000) + 1)
+            return HandBack("its deployments take no calls now", delay_ms=int(put_off_s * 1000) + 1)
+        if chain.refused and not chain.failures and job_run.job.on_budget == "park":
+            parked_s = rules.parked_s(chain.refused, now=utc_now(), jitter=self._jitter())
+            if parked_s is not None:
+                return HandBack("parked until its budget has room", delay_ms=int(parked_s * 1000))
         delay_s = rules.later_s(
             chain.failures,
             lane=job_run.job.lane,

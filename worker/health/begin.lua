@@ -52,6 +52,5 @@ if open_until and not is_probed then
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
 end
 redis.call('ZADD', KEYS[2], now + lease, attempt)
-local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-redis.call('PEXPIRE', KEYS[2], last[2] - now)
+redis.call('PEXPIRE', KEYS[2], lease)
 return {'', 0, now, ''}

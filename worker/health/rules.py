@@ -104,6 +104,8 @@ class Sifted:
     calls: tuple[PlannedCall, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     despite: frozenset[str] = frozenset()  # kept as the last, though its breaker is open or its credit spent
+    standby: PlannedCall | None = None  # as Plan's, as is wait_s
+    wait_s: float | None = None
     hand_back_s: float | None = None
     error: JobError | None = None
 
@@ -117,8 +119,9 @@ def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:
     """A failed call that had `timeout_s` seconds."""
     kind, code = error.kind, str(error.status) if error.status else error.code or str(error.kind)
     if kind == FailureKind.RATE_LIMITED:
-        wait_s = NO_HINT_S if error.retry_after_s is None else error.retry_after_s
-        return Outcome(too_much=True, cool=_cool(wait_s, kind, code))
+        if error.retry_after_s is None:  # nobody knows when it is over: the breaker finds out
+            return Outcome("bad", too_much=True, cool=_cool(NO_HINT_S, kind, code))
+        return Outcome(too_much=True, cool=_cool(error.retry_after_s, kind, code))
     if kind == FailureKind.QUOTA_EXHAUSTED:
         wait_s = max(QUOTA_S, error.retry_after_s or 0.0)
         return Outcome(cool=_cool(wait_s, kind, "its quota is spent"), whole_provider=True)
@@ -207,20 +210,15 @@ def sift(
     free = tuple(call for call, what in found if what is None)
     stopped = [(call, what) for call, what in found if what is not None]
     left_out = tuple((call.deployment.name, what.reason) for call, what in stopped)
+    may_wait = waited_ms < LONGEST_WAIT_MS
+    standby, wait_s = _first_over(stopped, left_s=left_s if may_wait else 0.0)
     if free or not stopped:
-        return Sifted(free, left_out)
-    fits = waited_ms < LONGEST_WAIT_MS
-    waits = [
-        (call, what)
-        for call, what in stopped
-        if what.kind in ("open", "probing")
-        or (what.kind == FailureKind.RATE_LIMITED and fits and what.wait_s < left_s)
-    ]
-    if waits:
-        call, what = min(waits, key=lambda one: one[1].wait_s)
-        if what.kind != FailureKind.RATE_LIMITED:
-            return _kept(call, left_out)
-        return Sifted((), left_out, hand_back_s=what.wait_s + jitter * min(1.0, what.wait_s / 5))
+        despite = frozenset({standby.deployment.name}) if standby else frozenset()
+        return Sifted(free, left_out, despite, standby, wait_s)
+    if standby:
+        return _kept(standby, left_out)
+    if wait_s is not None:
+        return Sifted((), left_out, hand_back_s=wait_s + jitter * min(1.0, wait_s / 5))
     paused = [what.wait_s for _call, what in stopped if what.kind == "paused"]
     if paused:
         return Sifted((), left_out, hand_back_s=min(paused) * (1 + jitter / 4))
@@ -228,6 +226,22 @@ def sift(
     if spent:
         return _kept(spent[0], left_out)
     return Sifted((), left_out, error=too_late([what for _call, what in stopped], left_out))
+
+
+def _first_over(
+    stopped: Sequence[tuple[PlannedCall, Obstacle]], *, left_s: float
+) -> tuple[PlannedCall | None, float | None]:
+    """The open breaker that is called all the same, or the seconds until a rate limit is over, whichever is first."""
+    waits = [
+        (call, what)
+        for call, what in stopped
+        if what.kind in ("open", "probing")
+        or (what.kind == FailureKind.RATE_LIMITED and what.wait_s < left_s)
+    ]
+    if not waits:
+        return None, None
+    call, what = min(waits, key=lambda one: one[1].wait_s)
+    return (None, what.wait_s) if what.kind == FailureKind.RATE_LIMITED else (call, None)
 
 
 def _kept(call: PlannedCall, left_out: tuple[tuple[str, str], ...]) -> Sifted:

@@ -34,7 +34,14 @@ class AvoidUnhealthy:
             jitter=self._jitter(),
         )
         left_out = job_run.plan.left_out + sifted.left_out
-        job_run.plan = replace(job_run.plan, calls=sifted.calls, left_out=left_out, despite=sifted.despite)
+        job_run.plan = replace(
+            job_run.plan,
+            calls=sifted.calls,
+            left_out=left_out,
+            despite=sifted.despite,
+            standby=sifted.standby,
+            wait_s=sifted.wait_s,
+        )
         if sifted.error:
             raise JobStopped(sifted.error)
         if sifted.hand_back_s is not None:
@@ -54,9 +61,7 @@ class WatchDeployment:
         """Raises DeploymentUnavailable when it takes no call now."""
         deployment, attempt_id = attempt.call.deployment, str(attempt.id)
         forced = deployment.name in attempt.job_run.plan.despite
-        begun = await self._store.begin(
-            deployment, attempt=attempt_id, lease_s=attempt.timeout_s, forced=forced
-        )
+        begun = await self._store.begin(deployment, attempt=attempt_id, forced=forced)
         if begun.refused:
             reason = rules.told(begun.refused, begun.wait_s, begun.why)
             wait_s = rules.LEAST_PAUSED_S if begun.refused == "paused" else begun.wait_s

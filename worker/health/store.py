@@ -26,7 +26,7 @@ Arguments = list[str | int]
 
 VIEW_S = 1.0
 PATIENCE_S = 1.0  # for Redis
-GRACE_S = 30.0  # of a slot, after its call's time
+MOST_A_BEAT = 500
 LIFE_MS = 86_400_000  # of a deployment's key since its last call
 HALF_WINDOW_MS = 15_000
 LEAST_CALLS = 5
@@ -63,37 +63,49 @@ class HealthStore:
         redis: redis.asyncio.Redis,
         *,
         namespace: str = "fairlane",
+        lease_s: float = 45.0,
         crossing: Crossing | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        """`now_ms` replaces the server's clock, in tests only."""
+        """A slot lasts `lease_s` after its worker's last beat. `now_ms` replaces the server's clock, in tests only."""
         self._redis = redis
         self._root = f"{namespace}:{{health}}:"
         self._crossing = crossing or Straight()
         self._now_ms = now_ms
         folder = Path(__file__).parent
-        self._begin, self._finish, self._look, self._pause = (
+        self._lease_ms = int(lease_s * 1000)
+        self._held: dict[str, str] = {}  # attempt -> where its slot is
+        self._begin, self._finish, self._beat, self._look, self._pause = (
             redis.register_script((folder / f"{verb}.lua").read_text())
-            for verb in ("begin", "finish", "look", "pause")
+            for verb in ("begin", "finish", "beat", "look", "pause")
         )
         self._view, self._seen = View(), float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
-    async def begin(self, deployment: Deployment, *, attempt: str, lease_s: float, forced: bool) -> Begun:
+    async def begin(self, deployment: Deployment, *, attempt: str, forced: bool) -> Begun:
         """Take a slot for this attempt, once; `forced` passes an open breaker and a spent credit, nothing else."""
         keys = [*self._keys(deployment), self._root + "pauses"]
-        lease_ms = int((lease_s + GRACE_S) * 1000)
-        args: Arguments = [attempt, lease_ms, deployment.provider.name, int(forced), LIFE_MS, self._now()]
+        args: Arguments = [
+            attempt,
+            self._lease_ms,
+            deployment.provider.name,
+            int(forced),
+            LIFE_MS,
+            self._now(),
+        ]
         reply = await self._asked("begin", lambda: self._begin(keys=keys, args=args))
         if reply is None:
             return Begun()
         refused, wait_ms, at_ms, why = reply
+        if not refused:
+            self._held[attempt] = keys[1]
         return Begun(int(at_ms), refused.decode(), int(wait_ms) / 1000, _text(why))
 
     async def finish(
         self, deployment: Deployment, outcome: Outcome, *, attempt: str, begun: Begun, jitter: float
     ) -> Turned:
         """Free the attempt's slot and learn from its outcome, once. `jitter` is from 0 to 1."""
+        self._held.pop(attempt, None)
         cool = outcome.cool or CoolDown(0.0, "", "")
         call: Arguments = [attempt, begun.at_ms, outcome.verdict, int(outcome.too_much)]
         cools: Arguments = [int(cool.left_s * 1000), cool.kind, cool.why, int(outcome.whole_provider)]
@@ -105,6 +117,16 @@ class HealthStore:
             return Turned()
         to, open_ms, why = reply
         return Turned(to.decode(), int(open_ms) / 1000, _text(why))
+
+    async def beat(self) -> None:
+        """This process still makes its calls: their slots last for another lease."""
+        of_key: dict[str, list[str]] = {}
+        for attempt, key in self._held.items():
+            of_key.setdefault(key, []).append(attempt)
+        for key, attempts in of_key.items():
+            for at in range(0, len(attempts), MOST_A_BEAT):
+                args: Arguments = [self._lease_ms, self._now(), *attempts[at : at + MOST_A_BEAT]]
+                await self._asked("beat", lambda key=key, args=args: self._beat(keys=[key], args=args))  # type: ignore[misc]
 
     async def view(self, deployments: Callable[[], Mapping[str, Deployment]]) -> tuple[View, float]:
         """How all stand, and how many seconds ago that was; Redis is asked once a second, whoever asks."""

@@ -60,9 +60,9 @@ def learn(valkey: Valkey, namespace: str, routing: Path, **outcomes: tuple[Outco
             for model, (outcome, times) in outcomes.items():
                 for number in range(times):
                     call = {"attempt": f"{model}{number}"}
-                    begun = await health.begin(known[model], lease_s=60, forced=False, **call)
+                    begun = await health.begin(known[model], forced=False, **call)
                     await health.finish(known[model], outcome, begun=begun, jitter=0.5, **call)
-                await health.begin(known[model], attempt=f"{model}-open", lease_s=60, forced=False)
+                await health.begin(known[model], attempt=f"{model}-open", forced=False)
 
     asyncio.run(act())
 

@@ -247,6 +247,11 @@ def test_a_batch_job_is_tried_later_when_everything_failed_for_now_and_nothing_w
         ([0.25], (), {}, 1.0),
         ([30.0, 4.0], (), {}, 4.0),
         ([4.0], (), {"jitter": 1.0}, 5.0),
+        ([], (), {"cools_s": 3.0}, 3.0),
+        ([4.0], (), {"cools_s": 90.0, "refused": True}, 4.0),
+        ([], (), {"cools_s": 59.0, "refused": True}, 59.0),
+        ([], (), {"cools_s": 61.0, "refused": True}, None),
+        ([], (), {"cools_s": 61.0}, 61.0),
         ([4.0], (), {"left_s": 3.0}, None),
         ([4.0], (), {"waited_ms": 86_400_000}, None),
         ([4.0], (failed(Kind.CONNECT_ERROR), failed(Kind.QUOTA_EXHAUSTED)), {}, 4.0),
@@ -257,5 +262,5 @@ def test_a_batch_job_is_tried_later_when_everything_failed_for_now_and_nothing_w
 def test_a_job_whose_deployments_take_no_call_comes_back_unless_it_was_billed_or_must_fail(
     waits_s, failures, changes, comes_back_in_s
 ):
-    situation = {"left_s": 60.0, "waited_ms": 0, "jitter": 0.0, **changes}
-    assert rules.put_off_s(waits_s, failures, **situation) == comes_back_in_s
+    situation = {"left_s": 600.0, "waited_ms": 0, "jitter": 0.0, "cools_s": None, "refused": False}
+    assert rules.put_off_s(waits_s, failures, **{**situation, **changes}) == comes_back_in_s

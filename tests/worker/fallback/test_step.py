@@ -152,6 +152,32 @@ async def test_a_short_wait_for_the_last_deployment_is_made_in_the_slot_three_ti
     assert len(attempts.saw) == 4
 
 
+async def test_what_a_budget_refuses_goes_to_the_one_whose_breaker_is_open_or_waits_for_one_that_cools(
+    retry_budget,
+):
+    refused = JobStopped.of(ErrorCode.BUDGET_EXCEEDED, "no", reason="window_spent")
+    job_run, down = planned("a"), planned("b").plan.calls[0]
+    job_run.plan = replace(job_run.plan, standby=down)
+    attempts = Rest(refused, answer_of())
+    assert (await called(job_run, attempts, retry_budget)).text == "yes"
+    assert tried(attempts) == ["a", "b"]
+    assert (await ended(job_run, Rest(refused), retry_budget)).reason == "window_spent"
+    for on_budget in ("reject", "park"):
+        job_run = planned("a", job=job_of(on_budget=on_budget))
+        job_run.plan = replace(job_run.plan, wait_s=3.0)
+        with pytest.raises(HandBack) as back:
+            await called(job_run, Rest(refused), retry_budget)
+        assert back.value.delay_ms == 3001
+
+
+async def test_a_deployment_whose_breaker_is_open_is_left_alone_after_a_failure(retry_budget):
+    job_run, down = planned("a"), planned("b").plan.calls[0]
+    job_run.plan = replace(job_run.plan, standby=down)
+    attempts = Rest(error(Kind.OVERLOADED))
+    await ended(job_run, attempts, retry_budget)
+    assert tried(attempts) == ["a", "a"]
+
+
 async def test_a_deployment_that_takes_no_call_before_the_jobs_deadline_ends_it(retry_budget):
     soon = job_of(deadline=utc_now() + timedelta(seconds=3))
     found = await ended(

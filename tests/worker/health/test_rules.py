@@ -22,14 +22,14 @@ def of_error(kind: Kind, *, timeout_s: float = 30.0, **fields) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("kind", "verdict", "too_much"),
+    ("kind", "verdict", "too_much"),  # of a 429 without a Retry-After
     [
         (Kind.OVERLOADED, "bad", True),
         (Kind.SERVER_ERROR, "bad", False),
         (Kind.CONNECT_ERROR, "bad", False),
         (Kind.STREAM_BROKEN, "bad", False),
         (Kind.TIMEOUT, "bad", False),
-        (Kind.RATE_LIMITED, "", True),
+        (Kind.RATE_LIMITED, "bad", True),
         (Kind.QUOTA_EXHAUSTED, "", False),
         (Kind.AUTH, "", False),
         (Kind.INVALID_REQUEST, "", False),
@@ -115,6 +115,13 @@ def test_what_takes_no_call_is_left_out_and_the_rest_keeps_its_order():
     assert found.calls == (B, C)
     assert found.left_out == (("local/a", "cooling down for 12 s: 429"),)
     assert (found.hand_back_s, found.error, found.despite) == (None, None, frozenset())
+    assert (found.standby, found.wait_s) == (None, 12.0), "if the others' budgets say no"
+
+
+def test_an_open_breaker_stands_by_for_those_that_a_budget_refuses():
+    found = sift(View({"local/a": OPEN, "local/b": LATER}))
+    assert (found.calls, found.standby, found.despite, found.wait_s) == ((C,), A, {"local/a"}, None)
+    assert [name for name, _reason in found.left_out] == ["local/a", "local/b"]
 
 
 def test_the_last_one_is_tried_though_its_breaker_is_open():
@@ -205,4 +212,4 @@ def test_a_job_is_called_waits_or_ends_and_every_deployment_is_accounted_for(vie
     assert bool(found.calls) + (found.hand_back_s is not None) + (found.error is not None) == 1
     names = [call.deployment.name for call in found.calls] + [name for name, _reason in found.left_out]
     assert sorted(names) == ["cloud/c", "local/a", "local/b"]
-    assert len(found.despite) in (0, len(found.calls))
+    assert found.despite <= set(view.deployments)

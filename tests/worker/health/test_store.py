@@ -48,10 +48,10 @@ class Caller:
         self.at = at
         self.under_way: dict[str, Begun] = {}
 
-    async def begin(self, *, forced: bool = False, lease_s: float = 60.0) -> str:
+    async def begin(self, *, forced: bool = False) -> str:
         """The attempt, or why there is none."""
         attempt = uuid4().hex
-        begun = await self.health.begin(self.at, attempt=attempt, lease_s=lease_s, forced=forced)
+        begun = await self.health.begin(self.at, attempt=attempt, forced=forced)
         if begun.refused:
             return begun.refused
         self.under_way[attempt] = begun
@@ -159,8 +159,8 @@ async def test_a_probe_whose_worker_died_or_that_says_nothing_leaves_the_place_t
 ):
     await broken(caller)
     clock.ms += 5_000
-    assert await caller.begin(lease_s=30.0) in caller.under_way
-    clock.ms += int((30 + store.GRACE_S) * 1000)
+    assert await caller.begin() in caller.under_way
+    clock.ms += 45_000
     assert await caller.call(NEUTRAL) == Turned()
     assert await caller.call(OK) == Turned("closed")
 
@@ -191,7 +191,7 @@ async def test_a_cool_down_holds_until_its_time_and_is_never_shortened(caller: C
     await caller.finish(first, Outcome(cool=cooled(12)))
     await caller.finish(second, Outcome(cool=cooled(3)))
     assert (await caller.standing()).cool == cooled(12)
-    begun = await caller.health.begin(A, attempt="x", lease_s=1, forced=True)
+    begun = await caller.health.begin(A, attempt="x", forced=True)
     assert begun == Begun(START_MS, "rate_limited", 12.0, "429"), "not even the last one is asked"
     clock.ms += 12_000
     assert await caller.call(OK) == Turned()
@@ -255,18 +255,30 @@ async def test_a_limit_that_is_not_used_does_not_grow(caller: Caller, clock: Clo
 
 async def test_the_slots_of_a_dead_worker_come_back_with_their_lease(caller: Caller, clock: Clock):
     await limited_to(caller, 1, clock)
-    lost = await caller.begin(lease_s=10.0)
+    lost = await caller.begin()
     assert await caller.begin() == "full"
-    clock.ms += int((10 + store.GRACE_S) * 1000)
+    clock.ms += 45_000
     assert await caller.begin() in caller.under_way
     assert await caller.finish(lost, BAD) == Turned()
     assert (await caller.standing()).in_flight == 1
 
 
+async def test_the_slots_of_a_worker_that_lives_last_as_long_as_their_calls(caller: Caller, clock: Clock):
+    await limited_to(caller, 1, clock)
+    attempt = await caller.begin()
+    for _ in range(4):
+        clock.ms += 30_000
+        await caller.health.beat()
+        assert await caller.begin() == "full"
+    await caller.finish(attempt, OK)
+    await caller.health.beat()
+    assert (await caller.standing()).in_flight == 0
+
+
 async def test_every_script_may_be_repeated(caller: Caller, clock: Clock):
     await limited_to(caller, 1, clock)
     for _ in range(3):
-        assert (await caller.health.begin(A, attempt="x", lease_s=9, forced=False)).refused == ""
+        assert (await caller.health.begin(A, attempt="x", forced=False)).refused == ""
     assert (await caller.standing()).in_flight == 1
     for _ in range(9):
         turned = await caller.health.finish(A, BAD, attempt="x", begun=Begun(clock.ms), jitter=0)
@@ -335,7 +347,7 @@ async def test_a_redis_that_is_away_stops_no_call(own_valkey: Valkey, namespace:
         health = HealthStore(client, namespace=namespace)
         await broken(Caller(health))
         own_valkey.kill()
-        begun = await health.begin(A, attempt="x", lease_s=1.0, forced=False)
+        begun = await health.begin(A, attempt="x", forced=False)
         assert begun == Begun()
         assert await health.finish(A, BAD, attempt="x", begun=begun, jitter=0.0) == Turned()
         assert (await seen(health, A)).deployments == {}
@@ -348,6 +360,6 @@ async def test_a_redis_that_hangs_holds_no_call_for_more_than_a_second(own_valke
         assert (await seen(health, A)).pauses
         own_valkey.pause()
         try:
-            assert await health.begin(A, attempt="x", lease_s=1.0, forced=False) == Begun()
+            assert await health.begin(A, attempt="x", forced=False) == Begun()
         finally:
             own_valkey.resume()

@@ -19,7 +19,7 @@ from worker.health.store import Begun, HealthStore
 
 START_MS = 1_763_000_000_000
 A = deployment("a")
-LEASE_MS = int((60 + store.GRACE_S) * 1000)
+LEASE_MS = 45_000
 
 
 @dataclass
@@ -114,7 +114,7 @@ async def in_lockstep(valkey: Valkey, steps) -> None:
             now += passed_ms
             if ends is None:
                 attempt = f"a{number}"
-                reply = await health.begin(A, attempt=attempt, lease_s=60.0, forced=forced)
+                reply = await health.begin(A, attempt=attempt, forced=forced)
                 assert reply.refused == model.begin(attempt, now, forced=forced)
                 if not reply.refused:
                     begun[attempt] = reply
