@@ -112,11 +112,12 @@ class RetryLater(JobInterrupted):
 
 
 class DeploymentUnavailable(WorkerError):
-    """A deployment takes no call now: it is paused, cools down, its breaker is open, or it has its fill."""
+    """A deployment takes no call now: it is paused, cools down, is full, or its breaker is open (`is_broken`)."""
 
-    def __init__(self, why: str, *, wait_s: float) -> None:
+    def __init__(self, why: str, *, wait_s: float, is_broken: bool = False) -> None:
         super().__init__(why)
         self.wait_s = wait_s
+        self.is_broken = is_broken
 
 
 class FailureKind(StrEnum):

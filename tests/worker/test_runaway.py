@@ -115,7 +115,7 @@ async def test_a_storm_of_resubmissions_costs_its_tenant_no_more_than_its_retrie
         calm = await fleet.run(tenant="calm", task="ask_first", messages="And I?", timeout=30)
     cap = PER_MIN + math.ceil(PER_MIN * passed_s / 60)
     calls = [call for call in await scene.calls() if call["status"] == 500]
-    assert PER_MIN < len(calls) <= 1 + cap
+    assert 0 < len(calls) <= 1 + cap  # fewer once the breaker has opened
     assert ends["retry_cap"] > 50
     assert set(ends) <= {"retry_cap", "provider_unavailable"}
     await until(scene.is_at_rest, what="rest")

@@ -150,6 +150,8 @@ class CallWithFallback:
     ) -> None:
         """Nothing was called. The next deployment is asked; where none is left, a short wait is made here."""
         chain.tries[call.deployment.name] -= 1
+        if unavailable.is_broken and any(f.call.deployment == call.deployment for f in chain.failures):
+            return  # it has failed this very job: the chain ends with that, and waits for nothing
         chain.put_off.append(unavailable)
         waits = len(chain.put_off) <= rules.MOST_WAITS_HERE and unavailable.wait_s <= rules.WAIT_HERE_S
         if waits and not chain.waiting and unavailable.wait_s < job_run.remaining_s():

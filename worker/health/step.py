@@ -65,7 +65,9 @@ class WatchDeployment:
         if begun.refused:
             reason = rules.told(begun.refused, begun.wait_s, begun.why)
             wait_s = rules.LEAST_PAUSED_S if begun.refused == "paused" else begun.wait_s
-            raise DeploymentUnavailable(f"{deployment.name}: {reason}", wait_s=wait_s)
+            raise DeploymentUnavailable(
+                f"{deployment.name}: {reason}", wait_s=wait_s, is_broken=begun.refused in ("open", "probing")
+            )
         outcome = rules.Outcome()
         try:
             answer = await proceed(attempt)

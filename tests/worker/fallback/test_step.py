@@ -143,6 +143,14 @@ async def test_a_job_whose_deployments_take_no_call_gives_its_slot_back(retry_bu
     assert back.value.delay_ms == 2001
 
 
+async def test_a_job_that_opened_the_breaker_itself_ends_as_it_failed(retry_budget):
+    open_ = DeploymentUnavailable("a: breaker open", wait_s=8.0, is_broken=True)
+    stopped = await ended(planned("a"), Rest(error(Kind.SERVER_ERROR), open_), retry_budget)
+    assert (stopped.code, stopped.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, "server_error")
+    with pytest.raises(HandBack):  # it has met another one's
+        await called(planned("a"), Rest(open_), retry_budget)
+
+
 async def test_a_short_wait_for_the_last_deployment_is_made_in_the_slot_three_times(retry_budget):
     full = DeploymentUnavailable("a is full", wait_s=0.01)
     attempts = Rest(full, full, answer_of())
