@@ -12,6 +12,7 @@ import pytest
 
 from producer_sdk import AsyncFleet, Fleet, Job, JobRejected
 from producer_sdk.contract import to_pico
+from tests.servers import wait_until
 from worker.budget.rules import windows
 from worker.cli.opened import open_store
 from worker.embedded.fleet import EmbeddedFleet
@@ -45,10 +46,7 @@ def held(embedded: EmbeddedFleet) -> Callable[[str], tuple[int, int]]:
 
 def until_nothing_is_held(held: Callable[[str], tuple[int, int]], tenant: str) -> int:
     """What is settled, once nothing is held any more: the reaper looks every half lease."""
-    end = time.monotonic() + 20
-    while held(tenant)[1]:
-        assert time.monotonic() < end, held(tenant)
-        time.sleep(0.2)
+    wait_until(lambda: not held(tenant)[1], what=f"nothing held of {tenant}")
     return held(tenant)[0]
 
 
