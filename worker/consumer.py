@@ -315,6 +315,8 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
                     starting.cancel()
                     raise
             else:
+                # the broker was away: events go through the new connection's dispatcher from now on
+                pool.feeder.assembly.signals.dispatcher = c.event_dispatcher  # type: ignore[attr-defined]
                 pool.loop.call_soon_threadsafe(pool.feeder.resume)  # type: ignore[attr-defined]
 
         def stop(self, c: Any) -> None:
