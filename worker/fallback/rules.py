@@ -23,6 +23,7 @@ WAIT_IN_SLOT_S = 1.0  # a longer wait gives the slot to someone else
 BACKOFF_S = 1.0
 MOST_WAITS_HERE = 3
 WAIT_HERE_S = 0.25  # for a deployment that takes no call now: it is full, or a Retry-After is nearly over
+MOST_TRIED_MS = 600_000  # a job that failed is not tried for longer because its provider names a time
 MOST_WAITED_MS = 86_400_000  # a job that a provider still puts off after a day ends
 PARKED_S = 300.0
 REFUSED_WAITS_S = 60.0  # of a job that its budget refuses where it could be called now
@@ -95,15 +96,19 @@ def after(
     if others:
         pays = error.billed != "no"
         return Decision("next", f"{error.kind}, another deployment is left", rest=others, pays=pays)
-    if error.kind == FailureKind.RATE_LIMITED and error.retry_after_s is not None:
-        in_time = max(error.retry_after_s, WAIT_IN_SLOT_S) < left_s
-        may_leave = in_time and not billed and waited_ms < MOST_WAITED_MS
-        return _wait_for(
-            error.retry_after_s, tries_here=tries_here, remaining_s=remaining_s, may_leave=may_leave
-        )
-    delay_s = max(BACKOFF_S * jitter, error.retry_after_s or 0.0)
-    if error.kind in _ONCE_MORE and tries_here < 2 and delay_s < remaining_s / 2:
-        return Decision("here", f"{error.kind}, once more", delay_s=delay_s, pays=True)
+    wait_s = error.retry_after_s
+    may_leave = not billed and waited_ms < MOST_WAITED_MS
+    if error.kind == FailureKind.RATE_LIMITED and wait_s is not None:
+        may_leave = may_leave and max(wait_s, WAIT_IN_SLOT_S) < left_s
+        return _wait_for(wait_s, tries_here=tries_here, remaining_s=remaining_s, may_leave=may_leave)
+    if error.kind in _ONCE_MORE and tries_here < 2:
+        if wait_s is not None and wait_s > WAIT_IN_SLOT_S:
+            if may_leave and wait_s < left_s and waited_ms < MOST_TRIED_MS:
+                return Decision("hand_back", f"{error.kind} for {wait_s:g} s", delay_s=wait_s, pays=True)
+            return Decision("stop", f"{error.kind} for {wait_s:g} s, too long to wait here or in the lane")
+        delay_s = max(BACKOFF_S * jitter, wait_s or 0.0)
+        if delay_s < remaining_s / 2:
+            return Decision("here", f"{error.kind}, once more", delay_s=delay_s, pays=True)
     return Decision("stop", f"{error.kind}, no deployment is left")
 
 

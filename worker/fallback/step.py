@@ -137,10 +137,10 @@ class CallWithFallback:
         )
         if decision.move == "stop":
             raise self._end(job_run, chain)
-        if decision.move == "hand_back":
-            raise HandBack(decision.reason, delay_ms=int(decision.delay_s * 1000) + 1)
         if decision.pays:
             await self._pay(job_run, op_id)
+        if decision.move == "hand_back":
+            raise HandBack(decision.reason, delay_ms=int(decision.delay_s * 1000) + 1)
         chain.waiting = list(decision.rest) if decision.move == "next" else [failed.call, *chain.waiting]
         if decision.delay_s:
             await asyncio.sleep(decision.delay_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producer_sdk.contract import ErrorCode, JobError
@@ -62,9 +62,14 @@ def test_where_others_are_left_the_chain_goes_on_to_those_it_makes_sense_for(kin
         (Kind.OVERLOADED, {}, {"tries_here": 2}, "stop", 0.0),
         (Kind.OVERLOADED, {}, {"remaining_s": 0.9}, "stop", 0.0),
         (Kind.SERVER_ERROR, {}, {"jitter": 0.1}, "here", 0.1),
-        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"jitter": 0.1}, "here", 7.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"jitter": 0.1}, "hand_back", 7.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"remaining_s": 4.0}, "hand_back", 7.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"left_s": 6.0}, "stop", 0.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"waited_ms": 600_000}, "stop", 0.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"billed": True}, "stop", 0.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"tries_here": 2}, "stop", 0.0),
         (Kind.OVERLOADED, {"retry_after_s": 0.1}, {"jitter": 0.6}, "here", 0.6),
-        (Kind.SERVER_ERROR, {"retry_after_s": 31.0}, {}, "stop", 0.0),
+        (Kind.SERVER_ERROR, {"retry_after_s": 31.0}, {}, "hand_back", 31.0),
         (Kind.CONNECT_ERROR, {}, {}, "here", 0.5),
         (Kind.STREAM_BROKEN, {}, {}, "here", 0.5),
         (Kind.RATE_LIMITED, {}, {}, "here", 0.5),
@@ -95,6 +100,7 @@ def test_where_none_is_left_it_waits_or_tries_once_more_or_ends(kind, fields, ch
         (failed(Kind.TIMEOUT, billed="unknown"), (SAME,), True),
         (failed(Kind.STREAM_BROKEN, billed="yes"), (SAME,), True),
         (failed(Kind.OVERLOADED), (), True),
+        (failed(Kind.OVERLOADED, retry_after_s=5.0), (), True),
         (failed(Kind.RATE_LIMITED, retry_after_s=0.5), (), False),
         (failed(Kind.RATE_LIMITED, retry_after_s=5.0), (), False),
     ],
@@ -146,6 +152,7 @@ def test_a_chain_with_a_wrong_answer_ends_with_it_whatever_failed_beside_it():
     others=st.integers(0, 3),
     jitter=st.floats(0, 1),
 )
+@example(kind=Kind.OVERLOADED, retry_after_s=2.0, remaining_s=5.0, left_s=1.0, tries=1, others=0, jitter=0.0)
 def test_no_decision_waits_past_the_deadline_or_holds_a_slot_for_more_than_a_second(
     kind, retry_after_s, remaining_s, left_s, tries, others, jitter
 ):

@@ -143,6 +143,17 @@ async def test_a_job_whose_deployments_take_no_call_gives_its_slot_back(retry_bu
     assert back.value.delay_ms == 2001
 
 
+async def test_an_overload_with_a_long_wait_gives_the_slot_back_and_pays_for_the_retry(retry_budget):
+    busy = error(Kind.OVERLOADED, retry_after_s=7.0)
+    with pytest.raises(HandBack) as back:
+        await called(planned("a"), Rest(busy), retry_budget)
+    assert back.value.delay_ms == 7001
+    poor = planned("a")
+    poor.tenant = replace(poor.known_tenant(), tier=replace(poor.known_tenant().tier, retries_per_min=0))
+    poor.tenant = replace(poor.tenant, name="poor")
+    assert (await ended(poor, Rest(busy), retry_budget)).code == ErrorCode.RETRY_CAP
+
+
 async def test_a_job_that_opened_the_breaker_itself_ends_as_it_failed(retry_budget):
     open_ = DeploymentUnavailable("a: breaker open", wait_s=8.0, is_broken=True)
     stopped = await ended(planned("a"), Rest(error(Kind.SERVER_ERROR), open_), retry_budget)
