@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from dataclasses import replace
 
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError
 from worker.health import rules
-from worker.health.store import HealthStore
+from worker.health.store import Begun, HealthStore
 from worker.job_run import Answer, Attempt, JobRun, ProceedAttempt, ProceedJob
+from worker.routing_file import Deployment
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class WatchDeployment:
         """Raises DeploymentUnavailable when it takes no call now."""
         deployment, attempt_id = attempt.call.deployment, str(attempt.id)
         forced = deployment.name in attempt.job_run.plan.despite
-        begun = await self._store.begin(deployment, attempt=attempt_id, forced=forced)
+        begun = await self._begun(deployment, attempt_id, forced=forced)
         if begun.refused:
             reason = rules.told(begun.refused, begun.wait_s, begun.why)
             wait_s = rules.LEAST_PAUSED_S if begun.refused == "paused" else begun.wait_s
@@ -94,3 +96,13 @@ class WatchDeployment:
                     outcome.cool.kind,
                     outcome.cool.why,
                 )
+
+    async def _begun(self, deployment: Deployment, attempt_id: str, *, forced: bool) -> Begun:
+        """Whether the call may be made. Cut off while that is asked, a slot may be taken already: it is given back."""
+        try:
+            return await self._store.begin(deployment, attempt=attempt_id, forced=forced)
+        except asyncio.CancelledError:
+            await self._store.finish(
+                deployment, rules.Outcome(), attempt=attempt_id, begun=Begun(), jitter=self._jitter()
+            )
+            raise

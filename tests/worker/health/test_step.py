@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
 import redis.asyncio
 
+from producer_sdk.contract import Straight
 from tests.worker.job_runs import Rest, answer_of, card, deployment, job_of, routing_of, run_of
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError
 from worker.errors import FailureKind as Kind
@@ -15,6 +18,7 @@ from worker.health.step import AvoidUnhealthy, WatchDeployment
 from worker.health.store import HealthStore
 from worker.job_run import Attempt, JobRun, Plan, PlannedCall, utc_now
 
+T = TypeVar("T")
 S, L = (PlannedCall(deployment(name), "small", card(), 10) for name in "sl")
 LIMITED = ProviderError(Kind.RATE_LIMITED, "no", status=429, retry_after_s=20.0)
 DOWN = ProviderError(Kind.CONNECT_ERROR, "no")
@@ -104,6 +108,29 @@ async def test_a_pause_hands_back_what_comes_and_refuses_what_was_planned_before
     with pytest.raises(DeploymentUnavailable, match="paused"):
         await attempted(health, rest)
     assert rest.saw == []
+
+
+class KeepsItsReply(Straight):
+    """The server has given the slot, and the answer is on its way for ever."""
+
+    async def cross(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        reply = await do()
+        if name == "redis:health_begin":
+            await asyncio.Event().wait()
+        return reply
+
+
+async def test_a_call_cut_off_while_it_asks_for_its_slot_leaves_none_taken(
+    client: redis.asyncio.Redis, namespace: str, health: HealthStore
+):
+    asked = HealthStore(client, namespace=namespace, crossing=KeepsItsReply())
+    calling = asyncio.create_task(attempted(asked, Rest()))
+    while not (await health.look([S.deployment])).deployments["local/s"].in_flight:
+        await asyncio.sleep(0.01)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert (await health.look([S.deployment])).deployments["local/s"].in_flight == 0
 
 
 async def test_a_cancelled_call_frees_its_slot(health: HealthStore):
