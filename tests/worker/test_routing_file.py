@@ -17,16 +17,13 @@ from tests.worker.wrong_routing_files import GOOD, WRONG
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.errors import ConfigError
 from worker.routing_file import Price
-from worker.routing_load import (
-    DEPLOYMENT_KEYS,
-    LIMIT_KEYS,
-    SECTIONS,
-    TASK_KEYS,
-    check,
-    load,
-)
-from worker.routing_prices import PRICE_KEYS
-from worker.routing_providers import PROVIDER_KEYS
+from worker.routing_load import check, load
+from worker.routing_load.aliases import DEPLOYMENT_KEYS
+from worker.routing_load.file import SECTIONS
+from worker.routing_load.prices import PRICE_KEYS
+from worker.routing_load.providers import PROVIDER_KEYS
+from worker.routing_load.tasks import TASK_KEYS
+from worker.routing_load.tiers import LIMIT_KEYS
 
 SHIPPED = REPO / "routing.yaml"
 

@@ -13,7 +13,7 @@ import pytest
 from producer_sdk.contract import Usage
 from worker.budget.catalogue import rate_cards
 from worker.routing_file import Deployment, Price, Provider
-from worker.routing_prices import FREE
+from worker.routing_load.prices import FREE
 
 OPENAI = Provider("openai", "openai", "https://api.openai.com/v1")
 ANTHROPIC = Provider("anthropic", "anthropic", "https://api.anthropic.com/v1")

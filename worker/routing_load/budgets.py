@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.routing_file import Budget
-from worker.yaml_nodes import Fields
+from worker.routing_load.yaml_nodes import Fields
 
 BUDGET_KEYS = ("daily_budget_usd", "monthly_budget_usd", "soft_limit")
 

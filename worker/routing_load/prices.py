@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from worker.rate_card import DEFAULT_TIER
 from worker.routing_file import Price
-from worker.yaml_nodes import Fields, Place
+from worker.routing_load.yaml_nodes import Fields, Place
 
 RATE_KEYS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 TIER_KEYS = (*RATE_KEYS, "above")

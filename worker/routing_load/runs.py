@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.yaml_nodes import Fields
+from worker.routing_load.yaml_nodes import Fields
 
 RUN_KEYS = ("run_max_calls", "run_max_depth", "run_max_seconds", "run_max_repeats")
 

@@ -6,9 +6,9 @@ import re
 from typing import get_args
 
 from worker.addresses import refused_host
-from worker.routing_budgets import BUDGET_KEYS, budget_of
 from worker.routing_file import Dialect, Provider
-from worker.yaml_nodes import Place
+from worker.routing_load.budgets import BUDGET_KEYS, budget_of
+from worker.routing_load.yaml_nodes import Place
 
 PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", "allow_link_local", *BUDGET_KEYS)
 LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"

@@ -1,0 +1,84 @@
+"""Aliases in routing.yaml: lists of weighted deployments, each one model at one provider."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+from worker.routing_file import Deployment, Dialect, Provider, Tokenizer
+from worker.routing_load.prices import price_of
+from worker.routing_load.yaml_nodes import Place
+
+DEPLOYMENT_KEYS = (
+    "provider",
+    "model",
+    "context_tokens",
+    "max_output_tokens",
+    "weight",
+    "price",
+    "tokenizer",
+    "service_tier",
+    "answers_as",
+)
+# What a call may ask for. Anthropic calls its default tier `standard`, and takes no other tier by name.
+SERVICE_TIERS: dict[Dialect, tuple[str, ...]] = {
+    "openai": ("default", "flex", "priority", "fast"),
+    "anthropic": ("standard_only",),
+}
+
+
+def alias_of(place: Place, providers: dict[str, Provider]) -> tuple[Deployment, ...]:
+    """The deployments of one alias, in the file's order."""
+    items = place.items()
+    deployments = tuple(_deployment(item, providers) for item in items)
+    names = [deployment.name for deployment in deployments]
+    for number, item in enumerate(items):
+        if names[number] in names[:number] and "?" not in names[number]:
+            item.fault(f"'{names[number]}' stands twice in this alias: remove one, or raise its weight")
+    if not items and place.is_list():
+        place.fault("an alias needs at least one deployment")
+    return deployments
+
+
+def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
+    required = ("provider", "model", "context_tokens", "max_output_tokens")
+    fields = place.fields(DEPLOYMENT_KEYS, required=required)
+    at = fields.entries.get("provider")
+    provider = providers.get(at.name_of(providers, "provider") if at else "")
+    model = fields.text("model") or "?"
+    context_tokens = fields.whole("context_tokens", high=100_000_000) or 1
+    max_output_tokens = fields.whole("max_output_tokens", high=100_000_000) or 1
+    if "max_output_tokens" in fields.entries and max_output_tokens > context_tokens:
+        fields.entries["max_output_tokens"].fault(f"it is over context_tokens ({context_tokens}): lower it")
+    weight = fields.whole("weight", low=0, high=1_000_000)
+    return Deployment(
+        name=f"{provider.name if provider else '?'}/{model}",
+        provider=provider or Provider("?", "openai", ""),
+        model=model,
+        context_tokens=context_tokens,
+        max_output_tokens=max_output_tokens,
+        weight=1 if weight is None else weight,
+        price=price_of(fields.entries["price"]) if "price" in fields.entries else None,
+        tokenizer=fields.choice("tokenizer", get_args(Tokenizer)),
+        service_tier=fields.choice("service_tier", SERVICE_TIERS[provider.dialect]) if provider else None,
+        answers_as=_texts(fields.entries.get("answers_as")),
+    )
+
+
+def _texts(place: Place | None) -> tuple[str, ...]:
+    if place is None:
+        return ()
+    return (place.text(),) if place.is_scalar() else tuple(item.text() for item in place.items())
+
+
+def check_same_everywhere(places: dict[str, Place], aliases: dict[str, tuple[Deployment, ...]]) -> None:
+    """A deployment is one thing: only its weight may differ from alias to alias."""
+    first: dict[str, Deployment] = {}
+    for alias, deployments in aliases.items():
+        for number, deployment in enumerate(deployments):
+            known = first.setdefault(deployment.name, deployment)
+            if "?" not in deployment.name and replace(known, weight=deployment.weight) != deployment:
+                item = places[alias].items()[number]
+                item.fault(
+                    f"'{deployment.name}' has other limits or prices in another alias: state the same ones"
+                )

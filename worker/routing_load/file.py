@@ -1,0 +1,116 @@
+"""Loads routing.yaml: every value checked, every name resolved, each mistake one sentence with its place.
+
+The seed's own notation loads as it stands: a mapping of tasks without a `tasks:` key supplies the tasks, and
+everything else comes from the routing.yaml in the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from worker.errors import ConfigError
+from worker.routing_file import NO_BUDGET, RoutingFile
+from worker.routing_load.aliases import alias_of, check_same_everywhere
+from worker.routing_load.budgets import BUDGET_KEYS, budget_of
+from worker.routing_load.providers import provider_of
+from worker.routing_load.tasks import check_task_name, check_tenant_name, task_of
+from worker.routing_load.tiers import tenant_of, tier_of
+from worker.routing_load.yaml_nodes import Faults, Place, read_root
+
+SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier", "fleet")
+T = TypeVar("T")
+
+
+def load(path: Path) -> RoutingFile:
+    """The file as values. Raises ConfigError: one sentence with the place, what is wrong and what is right."""
+    routing, faults = _read(path)
+    if routing is None:
+        more = f" (and {len(faults) - 1} more: fairlane routing check)" if len(faults) > 1 else ""
+        raise ConfigError(faults[0] + more)
+    return routing
+
+
+def check(path: Path, *, local_url: str | None = None) -> list[str]:
+    """Every mistake of the file, one sentence each; none when it loads. `local_url`: FAIRLANE_LOCAL_URL's value."""
+    return _read(path, local_url)[1]
+
+
+def packaged_routing() -> Path:
+    """The routing.yaml that comes with the package."""
+    package = Path(__file__).parent.parent
+    inside = package / "routing.yaml"
+    return inside if inside.is_file() else package.parent / "routing.yaml"
+
+
+def _read(path: Path, local_url: str | None = None) -> tuple[RoutingFile | None, list[str]]:
+    faults = Faults(path.name)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        faults.add(
+            1, 1, f"the file cannot be read ({error.strerror}): set FAIRLANE_ROUTING to a routing.yaml"
+        )
+        return None, faults.found
+    root = read_root(content, faults)
+    if root is None:
+        return None, faults.found
+    version = hashlib.sha256(content)
+    entries = root.entries()
+    if entries and not set(entries) & set(SECTIONS):
+        packaged = packaged_routing()
+        version.update(packaged.read_bytes())
+        around = load(packaged)
+        routing = replace(
+            around, tasks=_named(entries, lambda name, task: task_of(name, task, around.aliases))
+        )
+        for name, task in entries.items():
+            check_task_name(task, name)
+    else:
+        routing = _whole_file(root, local_url)
+    if faults.found:
+        return None, faults.found
+    return replace(routing, version=version.hexdigest()[:12]), []
+
+
+def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
+    fields = root.fields(SECTIONS, required=("providers", "aliases", "tasks", "tiers"))
+    providers = _named(
+        fields.entries_of("providers"), lambda name, place: provider_of(name, place, local_url=local_url)
+    )
+    aliases = _named(fields.entries_of("aliases"), lambda _name, alias: alias_of(alias, providers))
+    check_same_everywhere(fields.entries_of("aliases"), aliases)
+    tasks = _named(fields.entries_of("tasks"), lambda name, task: task_of(name, task, aliases))
+    for name, task in fields.entries_of("tasks").items():
+        check_task_name(task, name)
+    tiers = _named(
+        fields.entries_of("tiers"),
+        lambda name, tier: tier_of(name, tier, aliases, tasks),
+    )
+    tenants = _named(
+        fields.entries_of("tenants"), lambda name, tenant: tenant_of(name, tenant, tiers, (aliases, tasks))
+    )
+    for name, tenant in fields.entries_of("tenants").items():
+        check_tenant_name(tenant, name)
+    default_tier = fields.entries.get("default_tier")
+    if not tenants and default_tier is None:
+        root.fault("there is no tenant: add 'tenants', or a 'default_tier' for those not declared")
+    return RoutingFile(
+        version="",
+        providers=providers,
+        aliases=aliases,
+        tasks=tasks,
+        tiers=tiers,
+        tenants=tenants,
+        default_tier=default_tier.name_of(tiers, "tier") if default_tier else None,
+        fleet=budget_of(fields.entries["fleet"].fields(BUDGET_KEYS))
+        if "fleet" in fields.entries
+        else NO_BUDGET,
+    )
+
+
+def _named(entries: dict[str, Place], build: Callable[[str, Place], T]) -> dict[str, T]:
+    return {name: build(name, place) for name, place in entries.items()}
