@@ -90,6 +90,38 @@ class Assembly:
         await self.redis.aclose()
 
 
+@dataclass(frozen=True)
+class Stores:
+    """What a worker keeps outside of its process: in Redis, and in the ledger's database."""
+
+    redis: redis.asyncio.Redis
+    lanes: Lanes
+    ledger: Ledger
+    budget: BudgetStore
+    health: HealthStore
+    retry_budget: RetryBudget
+    runs: Runs
+    cache: ExactCache
+
+
+def open_stores(settings: WorkerSettings, crossing: Crossing) -> Stores:
+    """Every store over one set of connections. Raises LedgerUnavailable when the database does not answer."""
+    connection, namespace = open_redis(settings), settings.fleet.namespace
+    shards, lease_s = settings.fleet.lane_shards, settings.lease_s
+    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s, crossing=crossing)
+    ledger.start()
+    return Stores(
+        redis=connection,
+        lanes=Lanes(connection, namespace=namespace, shards=shards, crossing=crossing),
+        ledger=ledger,
+        budget=BudgetStore(connection, namespace=namespace, crossing=crossing),
+        health=HealthStore(connection, namespace=namespace, lease_s=lease_s, crossing=crossing),
+        retry_budget=RetryBudget(connection, namespace=namespace, crossing=crossing),
+        runs=Runs(connection, namespace=namespace, crossing=crossing),
+        cache=ExactCache(connection, namespace=namespace, crossing=crossing),
+    )
+
+
 MOST_REDIS_CONNECTIONS = 32
 
 
@@ -137,14 +169,12 @@ async def plan_route(
     return PlanRoute(cards=cards, missing=missing, counts=counts), cards
 
 
-def _hold_budget(
-    store: BudgetStore, books: Books, ledger: Ledger, run_tree: RunTree, signals: Signals
-) -> HoldBudget:
+def _hold_budget(stores: Stores, books: Books, run_tree: RunTree, signals: Signals) -> HoldBudget:
     """The step that reserves and settles."""
     return HoldBudget(
-        store=store,
+        store=stores.budget,
         rebuild=books.rebuild,
-        mirrored=ledger.mirrored,
+        mirrored=stores.ledger.mirrored,
         runs=run_tree.runs,
         warn=signals.soft_limit,
     )
@@ -160,9 +190,10 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
     }
 
 
-def guards(retry_budget: RetryBudget, runs: Runs, run_tree: RunTree) -> list[JobStep]:
+def _guards(stores: Stores, run_tree: RunTree) -> list[JobStep]:
     """The steps that stop whoever repeats work without end."""
-    cap_run = CapRun(runs, above=run_tree.runs)
+    retry_budget = stores.retry_budget
+    cap_run = CapRun(stores.runs, above=run_tree.runs)
     return [RememberFailures(retry_budget), cap_run, CapRetries(retry_budget)]
 
 
@@ -199,49 +230,61 @@ async def assemble(
     """
     crossing = crossing or Straight()
     routing = load(settings.routing_path)
-    connection = open_redis(settings)
-    namespace, ttl_s = settings.fleet.namespace, settings.fleet.result_ttl_s
-    lanes = Lanes(connection, namespace=namespace, shards=settings.fleet.lane_shards, crossing=crossing)
-    ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s, crossing=crossing)
-    ledger.start()
-    store = BudgetStore(connection, namespace=namespace, crossing=crossing)
-    books = Books(ledger=ledger, store=store, claim_s=settings.lease_s)
-    retry_budget = RetryBudget(connection, namespace=namespace, crossing=crossing)
+    stores = open_stores(settings, crossing)
+    lanes, ledger, health = stores.lanes, stores.ledger, stores.health
+    books = Books(ledger=ledger, store=stores.budget, claim_s=settings.lease_s)
     plan, cards = await plan_route(settings, routing)
     http = open_client(settings, routing, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
-    health = HealthStore(connection, namespace=namespace, lease_s=settings.lease_s, crossing=crossing)
     attempt = attempt_pipeline(
         [
             WatchDeployment(health),
-            _hold_budget(store, books, ledger, run_tree, signals),
+            _hold_budget(stores, books, run_tree, signals),
             JournalAttempt(ledger),
             CheckAnswer(),
             _caller(settings, routing, http, cards, crossing),
         ]
     )
+    fallback = CallWithFallback(
+        proceed_attempt=attempt, retry_budget=stores.retry_budget, follow_up=plan.followed_up
+    )
+    pipeline = _job_pipeline(settings, stores, books, run_tree, plan, fallback)
+    reaper = Reaper(ledger=ledger, store=stores.budget, lanes=lanes, books=books, grace_s=settings.lease_s)
+    ttl_s = settings.fleet.result_ttl_s
+    orphans = Orphans(
+        ledger=ledger, lanes=lanes, store=stores.budget, lease_s=settings.lease_s, result_ttl_s=ttl_s
+    )
+    return Assembly(
+        settings, routing, stores.redis, lanes, ledger, reaper, orphans, pipeline, http, signals, health
+    )
+
+
+def _job_pipeline(
+    settings: WorkerSettings,
+    stores: Stores,
+    books: Books,
+    run_tree: RunTree,
+    plan: PlanRoute,
+    fallback: CallWithFallback,
+) -> ProceedJob:
+    """Every step of a job around its fallback."""
     policy, screen, form = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings)), StateForm()
     highest = pricing_pipeline([policy, screen, form, plan])
     batches = HoldBatches(
-        store=store, rows=ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
+        store=stores.budget, rows=stores.ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
     )
-    pipeline = job_pipeline(
+    return job_pipeline(
         [
-            RecordJob(ledger),
+            RecordJob(stores.ledger),
             EndStopped(),
-            AnswerControl(_answers(batches, ReportUsage(ledger))),
+            AnswerControl(_answers(batches, ReportUsage(stores.ledger))),
             policy,
-            *guards(retry_budget, Runs(connection, namespace=namespace, crossing=crossing), run_tree),
+            *_guards(stores, run_tree),
             screen,
             form,
-            AnswerFromCache(ExactCache(connection, namespace=namespace, crossing=crossing)),
+            AnswerFromCache(stores.cache),
             plan,
-            AvoidUnhealthy(health),
-            CallWithFallback(proceed_attempt=attempt, retry_budget=retry_budget, follow_up=plan.followed_up),
+            AvoidUnhealthy(stores.health),
+            fallback,
         ]
-    )
-    reaper = Reaper(ledger=ledger, store=store, lanes=lanes, books=books, grace_s=settings.lease_s)
-    orphans = Orphans(ledger=ledger, lanes=lanes, store=store, lease_s=settings.lease_s, result_ttl_s=ttl_s)
-    return Assembly(
-        settings, routing, connection, lanes, ledger, reaper, orphans, pipeline, http, signals, health
     )
