@@ -139,7 +139,11 @@ class FailureKind(StrEnum):
 
 
 class ProviderError(WorkerError):
-    """One attempt failed. `billed` says what is known of its cost; `usage` what the provider reported."""
+    """One attempt failed. `billed` says what is known of its cost; `usage` what the provider reported.
+
+    `once_only`: the provider says that the same request is not worth repeating; `model_unknown`: it does not have, or
+    not any more, the model that was asked for, whatever the request says.
+    """
 
     def __init__(
         self,
@@ -151,6 +155,8 @@ class ProviderError(WorkerError):
         usage: Usage | None = None,
         retry_after_s: float | None = None,
         code: str | None = None,
+        once_only: bool = False,
+        model_unknown: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -159,3 +165,5 @@ class ProviderError(WorkerError):
         self.usage = usage
         self.retry_after_s = retry_after_s
         self.code = code
+        self.once_only = once_only
+        self.model_unknown = model_unknown

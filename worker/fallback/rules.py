@@ -101,6 +101,8 @@ def after(
     if error.kind == FailureKind.RATE_LIMITED and wait_s is not None:
         may_leave = may_leave and max(wait_s, WAIT_IN_SLOT_S) < left_s
         return _wait_for(wait_s, tries_here=tries_here, remaining_s=remaining_s, may_leave=may_leave)
+    if error.once_only and error.kind != FailureKind.RATE_LIMITED:
+        return Decision("stop", f"{error.kind}, and it says that to try again is of no use")
     if error.kind in _ONCE_MORE and tries_here < 2:
         if wait_s is not None and wait_s > WAIT_IN_SLOT_S:
             if may_leave and wait_s < left_s and waited_ms < MOST_TRIED_MS:
@@ -130,7 +132,7 @@ def to_correct(failures: Sequence[Failed]) -> WrongAnswer | None:
 
 def _is_final(error: ProviderError) -> bool:
     if error.kind == FailureKind.INVALID_REQUEST:
-        return error.status != 404  # an unknown model: another one may be known
+        return not error.model_unknown  # another deployment's model may be known
     return error.kind == FailureKind.CONTENT_BLOCKED or error.code == "answer_too_large"
 
 
@@ -155,7 +157,7 @@ def later_s(
     """When to try a batch job again whose every deployment failed for a passing reason and billed nothing; or None."""
     if lane != "batch" or retries >= len(LATER_S) or not failures:
         return None
-    if any(f.error.kind not in _TRANSIENT or f.error.billed != "no" for f in failures):
+    if any(f.error.kind not in _TRANSIENT or f.error.billed != "no" or f.error.once_only for f in failures):
         return None
     delay_s = LATER_S[retries] * (0.5 + jitter / 2)
     return delay_s if delay_s < left_s else None
@@ -220,7 +222,7 @@ def ending(
         return JobError.of(
             ErrorCode.CONTENT_BLOCKED, f"the provider's filter refused the content ({said}): change it"
         )
-    if last.kind == FailureKind.INVALID_REQUEST and last.status != 404:
+    if last.kind == FailureKind.INVALID_REQUEST and not last.model_unknown:
         message = f"the provider refused the request as invalid ({said}): check params, tools and messages"
         return JobError.of(ErrorCode.INVALID_JOB, message, reason=last.code)
     wrong = [f.error for f in failures if isinstance(f.error, WrongAnswer)]
@@ -235,7 +237,7 @@ def ending(
         ErrorCode.PROVIDER_UNAVAILABLE,
         f"every deployment failed ({said}): submit it again later, or add a fallback to its task",
         reason=str(last.kind),
-        retryable=any(f.error.kind in _TRANSIENT for f in failures),
+        retryable=any(f.error.kind in _TRANSIENT and not f.error.once_only for f in failures),
         retry_after_s=min(waits) if waits else None,
     )
 

@@ -19,6 +19,8 @@ Verdict = Literal["ok", "bad", ""]
 NO_HINT_S = 1.0  # a 429 that does not say for how long
 QUOTA_S = 600.0  # a spent quota comes back when somebody pays or a day begins
 AUTH_S = 300.0
+UNKNOWN_MODEL_S = 300.0
+UNKNOWN_MODEL = "unknown_model"  # the kind of its cool-down
 LEAST_PATIENCE_S = 1.0  # a call that had less time says nothing of its provider
 LONGEST_COOL_S = 86_400.0
 LONGEST_WAIT_MS = 86_400_000  # a job that providers still put off after a day ends
@@ -40,7 +42,7 @@ _ANSWERED = frozenset({FailureKind.CONTEXT_TOO_LONG, FailureKind.CONTENT_BLOCKED
 
 @dataclass(frozen=True)
 class CoolDown:
-    """No new calls for so long. `kind`: rate_limited is waited for; quota_exhausted and auth need a person."""
+    """No new calls for so long. `kind`: rate_limited is waited for; the others need a person."""
 
     left_s: float
     kind: str
@@ -129,6 +131,9 @@ def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:
         return Outcome(
             cool=_cool(AUTH_S, kind, f"its key was refused ({code})"), whole_provider=code == "401"
         )
+    if error.model_unknown:
+        why = f"its provider does not know the model ({code})"
+        return Outcome(cool=CoolDown(UNKNOWN_MODEL_S, UNKNOWN_MODEL, why))
     if error.code == "answer_too_large" or (kind == FailureKind.TIMEOUT and timeout_s < LEAST_PATIENCE_S):
         return Outcome()
     if kind in _BROKEN:

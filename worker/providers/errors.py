@@ -16,7 +16,15 @@ import pydantic_core
 
 from producer_sdk.contract import Usage
 from worker.errors import Billed, FailureKind, ProviderError
-from worker.providers.failure_codes import CODES, MAY_BE_BILLED, PHRASES, STATUS_FIRST, STATUSES
+from worker.providers.failure_codes import (
+    CODES,
+    MAY_BE_BILLED,
+    PHRASES,
+    STATUS_FIRST,
+    STATUSES,
+    UNKNOWN_MODEL,
+    UNKNOWN_MODEL_PHRASES,
+)
 
 _GENERATED = (
     FailureKind.SERVER_ERROR,
@@ -37,8 +45,11 @@ def refused(
 ) -> ProviderError:
     """The error for an answer that is no success; `headers` by their names in lower case."""
     error = _error_in(body)
-    wait_s = retry_after_s(headers, error, now=now)
-    kind, billed = _meaning(status, error, advised=headers.get("x-should-retry"), waits=wait_s is not None)
+    wait_s, advised = (
+        retry_after_s(headers, error, now=now),
+        headers.get("x-should-retry", "").strip().lower(),
+    )
+    kind, billed = _meaning(status, error, advised=advised, waits=wait_s is not None)
     code = _shown_code(error) or ("redirect" if 300 <= status < 400 else None)
     return ProviderError(
         kind,
@@ -47,6 +58,18 @@ def refused(
         billed=billed,
         retry_after_s=wait_s,
         code=code,
+        once_only=advised == "false",
+        model_unknown=kind == FailureKind.INVALID_REQUEST and _is_model_unknown(status, error),
+    )
+
+
+def _is_model_unknown(status: int, error: Mapping[str, Any]) -> bool:
+    """Whether the model is what is wrong: by its code, its words, or a 404: address and model are the deployment's."""
+    message = _message(error).lower()
+    return (
+        status == 404
+        or any(code in UNKNOWN_MODEL for code in _codes(error))
+        or any(phrase in message for phrase in UNKNOWN_MODEL_PHRASES)
     )
 
 
@@ -128,7 +151,7 @@ def _unit_s(unit: str) -> float:
 
 
 def _meaning(
-    status: int, error: Mapping[str, Any], *, advised: str | None, waits: bool
+    status: int, error: Mapping[str, Any], *, advised: str, waits: bool
 ) -> tuple[FailureKind, Billed]:
     """`advised`: the x-should-retry header, which outweighs what is only guessed from the status."""
     unlisted: Billed = "unknown" if status >= 500 and not error else "no"
@@ -139,7 +162,10 @@ def _meaning(
         return STATUS_FIRST[status], billed
     if status < 400:
         return FailureKind.SERVER_ERROR, "no" if status >= 300 else "unknown"
-    kind = _stated(status, error, known) or known
+    stated = _stated(status, error, known)
+    kind = stated or known
+    if kind is FailureKind.AUTH and advised == "true" and stated is None:
+        return FailureKind.SERVER_ERROR, billed  # a key that is worth trying again is not refused
     if kind is FailureKind.RATE_LIMITED and advised == "false" and not waits:
         return FailureKind.QUOTA_EXHAUSTED, billed  # to wait is of no use: no limit of haste
     passing = status >= 500 or advised == "true"

@@ -48,10 +48,20 @@ _BY_KIND: dict[FailureKind, str] = {
         API_KEY_SERVICE_BLOCKED CONSUMER_SUSPENDED UNAUTHENTICATED PERMISSION_DENIED FAILED_PRECONDITION
     """,
     _K.INVALID_REQUEST: """
-        model_not_found not_found_error not_supported_error NOT_FOUND
+        not_supported_error
     """,
 }
+# The deployment's model is not there, or not any more, or not for this key: no fault of the request, and nothing to
+# wait for. Another deployment may do.
+_UNKNOWN_MODEL = """
+    model_not_found model_decommissioned model_deprecated model_retired model_not_available model_not_active
+    model_permission_blocked_org model_permission_blocked_project model_terms_required
+    invalid_model unknown_model not_found_error NOT_FOUND NotFoundError DeploymentNotFound ModelNotFound
+"""
+UNKNOWN_MODEL = frozenset(_UNKNOWN_MODEL.split())
+UNKNOWN_MODEL_PHRASES = ("model not exist", "model does not exist", "model has been decommissioned")
 CODES: dict[str, FailureKind] = {code: kind for kind, codes in _BY_KIND.items() for code in codes.split()}
+CODES |= dict.fromkeys(UNKNOWN_MODEL, _K.INVALID_REQUEST)
 
 # Searched, in lower case, in the message of a 4xx whose code says nothing.
 PHRASES: tuple[tuple[str, FailureKind], ...] = (

@@ -47,7 +47,7 @@ SAME, OTHER, LONGER = call("l"), call("c", provider=CLOUD), call("xl", context_t
         (Kind.CONTEXT_TOO_LONG, {}, "next", (LONGER,)),
         (Kind.CONTENT_BLOCKED, {}, "stop", ()),
         (Kind.INVALID_REQUEST, {"status": 400}, "stop", ()),
-        (Kind.INVALID_REQUEST, {"status": 404}, "next", (SAME, OTHER, LONGER)),
+        (Kind.INVALID_REQUEST, {"model_unknown": True}, "next", (SAME, OTHER, LONGER)),
     ],
 )
 def test_where_others_are_left_the_chain_goes_on_to_those_it_makes_sense_for(kind, fields, move, rest):
@@ -197,7 +197,8 @@ REFUSED = JobError.of(ErrorCode.BUDGET_EXCEEDED, "no money", reason="window_spen
         ([failed(Kind.OVERLOADED), failed(Kind.CONTEXT_TOO_LONG)], ErrorCode.PROVIDER_UNAVAILABLE, True),
         ([failed(Kind.OVERLOADED), failed(Kind.CONTENT_BLOCKED)], ErrorCode.CONTENT_BLOCKED, False),
         ([failed(Kind.INVALID_REQUEST, status=400)], ErrorCode.INVALID_JOB, False),
-        ([failed(Kind.INVALID_REQUEST, status=404)], ErrorCode.PROVIDER_UNAVAILABLE, False),
+        ([failed(Kind.INVALID_REQUEST, model_unknown=True)], ErrorCode.PROVIDER_UNAVAILABLE, False),
+        ([failed(Kind.SERVER_ERROR, once_only=True)], ErrorCode.PROVIDER_UNAVAILABLE, False),
         ([failed(Kind.STREAM_BROKEN, code="answer_too_large")], ErrorCode.ANSWER_TOO_LARGE, False),
     ],
 )
@@ -236,6 +237,7 @@ def test_an_end_by_time_is_uncertain_where_an_earlier_attempt_is():
         ([failed(Kind.OVERLOADED)], {"lane": "interactive"}, None),
         ([failed(Kind.OVERLOADED)], {"left_s": 4.0}, None),
         ([failed(Kind.AUTH)], {}, None),
+        ([failed(Kind.OVERLOADED), failed(Kind.SERVER_ERROR, once_only=True)], {}, None),
         ([failed(Kind.OVERLOADED), failed(Kind.TIMEOUT, billed="unknown")], {}, None),
         ([], {}, None),
     ],

@@ -68,6 +68,15 @@ def test_what_cools_down_for_how_long_and_whether_its_whole_provider_does(outcom
     assert outcome.whole_provider is whole
 
 
+def test_a_model_that_its_provider_does_not_know_cools_that_deployment_alone():
+    outcome = of_error(Kind.INVALID_REQUEST, model_unknown=True, status=404)
+    assert outcome.cool == CoolDown(300.0, "unknown_model", "its provider does not know the model (404)")
+    assert (outcome.verdict, outcome.whole_provider) == ("", False)
+    retired = View({"local/a": Standing(cool=outcome.cool)})
+    assert sift(retired).calls == (B, C)
+    assert sift(retired, A).calls == (A,), "the last one tells the job why"
+
+
 def test_a_plain_answer_and_a_retry_after_of_nothing_cool_nothing_down():
     assert rules.of_answer(None) == Outcome("ok")
     assert of_error(Kind.RATE_LIMITED, retry_after_s=0.0) == Outcome(too_much=True)

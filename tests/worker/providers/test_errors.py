@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from worker.errors import FailureKind, ProviderError
 from worker.fallback.rules import Decision, Failed, after
+from worker.health.rules import of_error
 from worker.job_run import PlannedCall
 from worker.providers.errors import inside_stream, refused
-from worker.providers.failure_codes import CODES, MAY_BE_BILLED, STATUSES
+from worker.providers.failure_codes import CODES, MAY_BE_BILLED, STATUSES, UNKNOWN_MODEL
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, Provider
 
@@ -67,6 +68,24 @@ def test_what_follows_an_error_is_what_its_row_says(row: list[Any]):
     here, other = planned("acme-llm", context_tokens=100), planned("other-llm", context_tokens=200)
     assert follows(refusal(row), here, rest=[other]).move == move
     assert follows(refusal(row), here, rest=[]).move == last_move
+
+
+MODEL_ROWS = [row for row in ROWS if row[4] == "invalid_request" and row[7] == "next"]
+
+
+@pytest.mark.parametrize("row", MODEL_ROWS, ids=[row[0] for row in MODEL_ROWS])
+def test_an_unknown_model_cools_its_deployment_and_fails_no_job_that_has_another(row: list[Any]):
+    outcome = of_error(refusal(row), timeout_s=30)
+    assert outcome.cool
+    assert (outcome.cool.kind, outcome.whole_provider) == ("unknown_model", False)
+
+
+def test_every_code_of_an_unknown_model_is_one_whatever_the_status():
+    for code in UNKNOWN_MODEL:
+        for status in (400, 403, 404):
+            body = json.dumps({"error": {"message": "no", "code": code}}).encode()
+            error = refused("acme-llm", status=status, headers={}, body=body, now=NOW)
+            assert (error.kind, error.model_unknown) == (FailureKind.INVALID_REQUEST, True), (code, status)
 
 
 def test_the_table_has_a_case_of_its_own_name_for_every_error_that_is_known():
