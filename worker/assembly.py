@@ -104,8 +104,11 @@ class Stores:
     cache: ExactCache
 
 
-def open_stores(settings: WorkerSettings, crossing: Crossing) -> Stores:
-    """Every store over one set of connections. Raises LedgerUnavailable when the database does not answer."""
+def open_stores(settings: WorkerSettings, crossing: Crossing, signals: Signals) -> Stores:
+    """Every store over one set of connections; what they see goes to `signals`.
+
+    Raises LedgerUnavailable when the database does not answer.
+    """
     connection, namespace = open_redis(settings), settings.fleet.namespace
     shards, lease_s = settings.fleet.lane_shards, settings.lease_s
     ledger = Ledger(settings.ledger_url, timeout_s=settings.ledger_timeout_s, crossing=crossing)
@@ -115,8 +118,10 @@ def open_stores(settings: WorkerSettings, crossing: Crossing) -> Stores:
         lanes=Lanes(connection, namespace=namespace, shards=shards, crossing=crossing),
         ledger=ledger,
         budget=BudgetStore(connection, namespace=namespace, crossing=crossing),
-        health=HealthStore(connection, namespace=namespace, lease_s=lease_s, crossing=crossing),
-        retry_budget=RetryBudget(connection, namespace=namespace, crossing=crossing),
+        health=HealthStore(
+            connection, namespace=namespace, lease_s=lease_s, crossing=crossing, watch=signals.deployments
+        ),
+        retry_budget=RetryBudget(connection, namespace=namespace, crossing=crossing, told=signals.retry),
         runs=Runs(connection, namespace=namespace, crossing=crossing),
         cache=ExactCache(connection, namespace=namespace, crossing=crossing),
     )
@@ -230,15 +235,16 @@ async def assemble(
     """
     crossing = crossing or Straight()
     routing = load(settings.routing_path)
-    stores = open_stores(settings, crossing)
+    signals = Signals()
+    stores = open_stores(settings, crossing, signals)
     lanes, ledger, health = stores.lanes, stores.ledger, stores.health
     books = Books(ledger=ledger, store=stores.budget, claim_s=settings.lease_s)
     plan, cards = await plan_route(settings, routing)
     http = open_client(settings, routing, transport=transport)
-    signals, run_tree = Signals(), RunTree(ledger.ancestors)
+    run_tree = RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
         [
-            WatchDeployment(health),
+            WatchDeployment(health, watch=signals.deployments),
             _hold_budget(stores, books, run_tree, signals),
             JournalAttempt(ledger),
             CheckAnswer(),

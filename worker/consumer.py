@@ -92,6 +92,7 @@ class LaneFeeder:
             self._listen(),
             self._every(beat_s, self._beat),
             self._every(beat_s, self.assembly.health.beat),
+            self._every(beat_s / 3, self._look),  # metrics of an idle worker stay true
             # more often than beats: a dead worker's jobs come back soon after their lease
             self._every(beat_s / 3, self._sweep),
             self._every(self.assembly.settings.lease_s / 2, self.assembly.reaper.tick),
@@ -236,6 +237,9 @@ class LaneFeeder:
                 held.lease.confirmed_until = asked + settings.lease_s
                 if tag in beat.cancelled:
                     held.interrupt("cancelled")
+
+    async def _look(self) -> None:
+        await self.assembly.health.view(self.assembly.routing.deployments)
 
     async def _sweep(self) -> None:
         settings = self.assembly.settings

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError
 from worker.health import rules
 from worker.health.store import Begun, HealthStore
+from worker.health.watching import Unwatched, Watch, tell_end
 from worker.job_run import Answer, Attempt, JobRun, ProceedAttempt, ProceedJob
 from worker.routing_file import Deployment
-
-logger = logging.getLogger(__name__)
 
 
 class AvoidUnhealthy:
@@ -55,8 +54,15 @@ class AvoidUnhealthy:
 class WatchDeployment:
     """Take one of the deployment's slots for the call; afterwards tell its breaker and limits how it went."""
 
-    def __init__(self, store: HealthStore, *, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        store: HealthStore,
+        *,
+        watch: Watch | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self._store = store
+        self._watch = watch or Unwatched()
         self._jitter = jitter
 
     async def run(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
@@ -65,37 +71,30 @@ class WatchDeployment:
         forced = deployment.name in attempt.job_run.plan.despite
         begun = await self._begun(deployment, attempt_id, forced=forced)
         if begun.refused:
+            self._watch.refused(deployment, why=begun.refused)
             reason = rules.told(begun.refused, begun.wait_s, begun.why)
             wait_s = rules.LEAST_PAUSED_S if begun.refused == "paused" else begun.wait_s
             raise DeploymentUnavailable(
                 f"{deployment.name}: {reason}", wait_s=wait_s, is_broken=begun.refused in ("open", "probing")
             )
-        outcome = rules.Outcome()
+        outcome, ended_with, started = rules.Outcome(), None, time.monotonic()
         try:
             answer = await proceed(attempt)
             outcome = rules.of_answer(answer.exhausted_s)
             return answer
-        except ProviderError as error:
-            outcome = rules.of_error(error, timeout_s=attempt.timeout_s)
+        except BaseException as error:
+            ended_with = error
+            if isinstance(error, ProviderError):
+                outcome = rules.of_error(error, timeout_s=attempt.timeout_s)
             raise
         finally:
+            took_s = time.monotonic() - started
+            tell_end(self._watch, deployment, ended_with, outcome, took_s=took_s)
             turned = await self._store.finish(
                 deployment, outcome, attempt=attempt_id, begun=begun, jitter=self._jitter()
             )
-            if turned.to == "opened":
-                logger.warning(
-                    "%s: breaker opened for %.0f s: %s", deployment.name, turned.open_s, turned.why
-                )
-            elif turned.to == "closed":
-                logger.warning("%s: breaker closed, it answers again", deployment.name)
-            if outcome.cool and outcome.cool.kind != "rate_limited":
-                logger.warning(
-                    "%s: not called for %.0f s, %s: %s",
-                    deployment.name,
-                    outcome.cool.left_s,
-                    outcome.cool.kind,
-                    outcome.cool.why,
-                )
+            if turned.to:
+                self._watch.turned(deployment, to=turned.to, open_s=turned.open_s, why=turned.why)
 
     async def _begun(self, deployment: Deployment, attempt_id: str, *, forced: bool) -> Begun:
         """Whether the call may be made. Cut off while that is asked, a slot may be taken already: it is given back."""

@@ -19,6 +19,7 @@ import redis.exceptions
 
 from producer_sdk.contract import Crossing, Straight
 from worker.health.rules import CoolDown, Outcome, Pause, Standing, View
+from worker.health.watching import Unwatched, Watch, tell_view
 from worker.routing_file import Deployment
 
 T = TypeVar("T")
@@ -65,12 +66,17 @@ class HealthStore:
         namespace: str = "fairlane",
         lease_s: float = 45.0,
         crossing: Crossing | None = None,
+        watch: Watch | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        """A slot lasts `lease_s` after its worker's last beat. `now_ms` replaces the server's clock, in tests only."""
+        """A slot lasts `lease_s` after its worker's last beat; `watch` is told of every view.
+
+        `now_ms` replaces the server's clock, in tests only.
+        """
         self._redis = redis
         self._root = f"{namespace}:{{health}}:"
         self._crossing = crossing or Straight()
+        self._watch = watch or Unwatched()
         self._now_ms = now_ms
         folder = Path(__file__).parent
         self._lease_ms = int(lease_s * 1000)
@@ -141,6 +147,8 @@ class HealthStore:
         seen = await self._asked("look", lambda: self.look(deployments))
         self._view = View(pauses=self._view.pauses) if seen is None else seen
         self._seen = asked
+        if seen is not None:
+            tell_view(self._watch, seen, deployments)
 
     async def look(self, deployments: Sequence[Deployment]) -> View:
         """How these stand now. Raises RedisError."""

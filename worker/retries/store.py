@@ -38,12 +38,17 @@ class RetryBudget:
         *,
         namespace: str = "fairlane",
         crossing: Crossing | None = None,
+        told: Callable[[str, bool], None] | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        """`now_ms` replaces the server's clock, in tests only."""
+        """`told`: of each retry, who makes it ("celery", "resubmission" or "fallback") and whether it was paid for.
+
+        `now_ms` replaces the server's clock, in tests only.
+        """
         self._redis = redis
         self._namespace = namespace
         self._crossing = crossing or Straight()
+        self._told = told or (lambda _by, _is_paid: None)
         self._now_ms = now_ms
         self._count = redis.register_script((Path(__file__).parent / "count.lua").read_text())
 
@@ -56,13 +61,17 @@ class RetryBudget:
             self._operation(tenant, f"{job_id}:{retries}"),
             self._failed(tenant, content),
         ]
-        return await self._counted(keys, floor_per_min, job_id, is_retry=retries > 0)
+        grant = await self._counted(keys, floor_per_min, job_id, is_retry=retries > 0)
+        if retries > 0 or grant.resubmitted:
+            self._told("celery" if retries > 0 else "resubmission", grant.allowed)
+        return grant
 
     async def take(self, tenant: str, op_id: str, floor_per_min: int) -> RetryGrant:
         """Take the token for one retry, once per operation id."""
-        return await self._counted(
-            [self._bucket(tenant), self._operation(tenant, op_id)], floor_per_min, "", is_retry=True
-        )
+        keys = [self._bucket(tenant), self._operation(tenant, op_id)]
+        grant = await self._counted(keys, floor_per_min, "", is_retry=True)
+        self._told("fallback", grant.allowed)
+        return grant
 
     async def remember_failure(self, tenant: str, *, job_id: str, content: str) -> None:
         """This content has failed as this job."""

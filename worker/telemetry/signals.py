@@ -9,6 +9,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from worker.errors import ConfigError
+from worker.telemetry.deployments import DeploymentSignals
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,13 @@ class Signals:
             ["scope", "percent"],
             registry=self._registry,
         )
+        self._retries = Counter(
+            "fairlane_retries",
+            "Retries asked of tenants' retry budgets, by who makes them, and whether they were paid for",
+            ["by", "outcome"],
+            registry=self._registry,
+        )
+        self.deployments = DeploymentSignals(self._registry, self._event)
         self._sending: set[asyncio.Task[object]] = set()
         self._server: object = None
 
@@ -40,10 +48,16 @@ class Signals:
         """A window has reached a soft limit. Call it on the event loop."""
         logger.warning("budget soft limit: %d %% of the limit of %s is spent", percent, window)
         self._soft_limits.labels(scope, str(percent)).inc()
+        self._event("fairlane-budget-soft-limit", {"window": window, "scope": scope, "percent": percent})
+
+    def retry(self, by: str, is_paid: bool) -> None:
+        """The retry budget of a tenant was asked."""
+        self._retries.labels(by, "paid" if is_paid else "refused").inc()
+
+    def _event(self, name: str, fields: dict[str, object]) -> None:
         if self.dispatcher is None:
             return
-        fields = {"window": window, "scope": scope, "percent": percent}
-        sending = asyncio.create_task(self._send("fairlane-budget-soft-limit", fields))
+        sending = asyncio.create_task(self._send(name, fields))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
 
