@@ -286,6 +286,11 @@ def replay_of(message: bytes, *, now: datetime, key: bytes | None = None) -> Job
         raise BadMessage("the message's header names another tenant, task or lane than its job")
     if key and not is_signed(header, key):
         raise BadMessage("the job is not signed with the fleet's key")
+    return replayed(job, now=now)
+
+
+def replayed(job: Job, *, now: datetime) -> Job:
+    """The job once more, as a human sends it: under an id that is the same for each repetition of this replay."""
     metadata = {**job.metadata, "replay_of": str(job.job_id)}
     changes: dict[str, Any] = {"job_id": replay_id(job.job_id), "idempotency_key": None, "metadata": metadata}
     if job.deadline and job.deadline <= now:

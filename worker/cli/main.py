@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from worker.cli.asked import EXIT_CODES, FairlaneGroup
+from worker.cli.batch import batch
 from worker.cli.budget import budget
 from worker.cli.dead import dead
 from worker.cli.demo import demo
@@ -32,6 +33,7 @@ for command in (
     up,
     demo,
     submit,
+    batch,
     lanes,
     dead,
     usage,

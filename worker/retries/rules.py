@@ -9,6 +9,8 @@ from producer_sdk.contract import MEANINGS, AttemptSummary, ErrorCode, Job
 
 _CONTENT = {"task", "messages", "documents", "params", "prompt_version"}
 MOST_WAIT_S = 60.0
+NEVER_S = 3600.0  # what is said of a token that never comes
+MOST_WAITED_MS = 86_400_000  # a replay that has found no token in a day ends
 SPREAD = 4.0  # many replays wait for the same token: they do not all ask for it at once
 
 
@@ -28,8 +30,13 @@ def is_failure(code: ErrorCode, attempts: Iterable[AttemptSummary] = ()) -> bool
 
 
 def is_replay(job: Job) -> bool:
-    """Whether a human has sent a dead job again: it waits for a token where others are refused."""
+    """Whether a human has sent a dead or failed job again: it waits for a token where others are refused."""
     return "replay_of" in job.metadata
+
+
+def may_wait(job: Job, retry_after_s: float, *, waited_ms: int) -> bool:
+    """Whether the job goes back to its lane for a token; not where none ever comes, nor for more than a day."""
+    return is_replay(job) and retry_after_s < NEVER_S and waited_ms < MOST_WAITED_MS
 
 
 def replay_wait_s(retry_after_s: float, *, jitter: float) -> float:

@@ -13,7 +13,7 @@ from producer_sdk.contract import ErrorCode
 from worker.errors import HandBack, JobStopped
 from worker.job_run import Answer, JobRun, ProceedJob
 from worker.retries import rules
-from worker.retries.store import NEVER_S, RetryBudget, RetryGrant
+from worker.retries.store import RetryBudget, RetryGrant
 
 LARGE_BYTES = 100_000
 
@@ -74,7 +74,7 @@ class CapRetries:
         return answer
 
     def _refused(self, job_run: JobRun, grant: RetryGrant) -> JobStopped | HandBack:
-        if rules.is_replay(job_run.job) and grant.retry_after_s < NEVER_S:
+        if rules.may_wait(job_run.job, grant.retry_after_s, waited_ms=job_run.queue_ms):
             wait_s = rules.replay_wait_s(grant.retry_after_s, jitter=self._jitter())
             return HandBack("a replay waits for a token of the retry budget", delay_ms=int(wait_s * 1000))
         tenant = job_run.known_tenant()

@@ -11,13 +11,13 @@ from typing import Any
 import redis.asyncio
 
 from producer_sdk.contract import Crossing, Straight
+from worker.retries.rules import NEVER_S
 
 DEPOSIT = 200  # a fifth of a retry for each first attempt, after Finagle's RetryBudget; thousandths
 CAP = 100_000  # at most a hundred retries from the deposits of one window
 WINDOW_MS = 300_000  # a deposit lives five to ten minutes
 OPERATION_MS = 3_600_000  # a redelivery within an hour is not counted again
 FAILED_MS = 600_000  # the same content from another job within ten minutes of a failure is a retry
-NEVER_S = 3600.0
 
 
 @dataclass(frozen=True)

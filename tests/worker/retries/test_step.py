@@ -181,7 +181,14 @@ async def test_a_job_that_was_cancelled_or_given_back_has_not_failed(step: Both,
         await interrupted(step, why)
 
 
-async def test_a_humans_replay_waits_for_a_token_and_is_never_refused(step: Both):
+async def test_a_replay_that_has_waited_for_a_day_is_refused(step: Both):
+    for _ in range(3):
+        await ended(step, Rest(FAILED))
+    replay = job_of(metadata={"replay_of": "the failed one"})
+    assert (await ended(step, Rest(), job=replay, queue_ms=86_400_000)).error.code == ErrorCode.RETRY_CAP
+
+
+async def test_a_humans_replay_waits_for_a_token_and_is_not_refused(step: Both):
     await ended(step, Rest(FAILED))
     for _ in range(2):
         await ended(step, Rest(FAILED))
