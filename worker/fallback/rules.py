@@ -214,6 +214,8 @@ def ending(
         return refused or (_over_cost(too_dear, spent_pico) if too_dear else _put_off(put_off))
     last = failures[-1].error
     said = "; ".join(f"{f.call.deployment.name}: {_shown(f.error)}" for f in failures[-6:])
+    if refused:
+        said += f"; no other attempt: {refused.code} ({refused.reason})"
     if last.code == "answer_too_large":
         return JobError.of(
             ErrorCode.ANSWER_TOO_LARGE, f"the answer was too large ({said}): lower max_output_tokens"

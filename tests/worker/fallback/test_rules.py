@@ -217,6 +217,12 @@ def test_the_end_names_each_deployment_and_the_shortest_wait():
     assert (error.reason, error.retry_after_s) == ("rate_limited", 9.0)
 
 
+def test_the_end_says_that_a_budget_refused_another_attempt():
+    error = rules.ending([failed(Kind.OVERLOADED)], refused=REFUSED, too_dear=[], spent_pico=0)
+    assert error.code == ErrorCode.PROVIDER_UNAVAILABLE
+    assert "no other attempt: budget_exceeded (window_spent)" in error.message
+
+
 def test_a_chain_whose_calls_were_all_too_dear_says_what_was_spent():
     error = rules.ending([], refused=None, too_dear=[call()], spent_pico=2_000_000)
     assert (error.code, error.status) == (ErrorCode.COST_LIMIT, 402)

@@ -346,3 +346,18 @@ async def test_a_re_ask_that_fails_otherwise_is_followed_by_the_next(retry_budge
     assert tried(attempts) == ["a", "a", "b"]
     found = await ended(planned("a"), Rest(wrong(), error(Kind.OVERLOADED)), retry_budget)
     assert (found.code, "overloaded" in found.message) == (ErrorCode.CITATIONS_MISSING, True)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.CITATIONS_MISSING, ErrorCode.INVALID_OUTPUT])
+async def test_a_re_ask_that_its_budget_refuses_is_not_parked_for_the_paid_answer_would_be_paid_again(
+    retry_budget, code
+):
+    refused = JobStopped.of(
+        ErrorCode.BUDGET_EXCEEDED, "no", reason="window_spent", resets_at=utc_now() + timedelta(hours=3)
+    )
+    parks = planned("a", job=job_of(on_budget="park"))
+    found = await ended(parks, Rest(wrong(code), refused), retry_budget)
+    assert found.code == code
+    assert "no other attempt: budget_exceeded (window_spent)" in found.message
+    with pytest.raises(HandBack, match="parked"):
+        await called(planned("a", job=job_of(on_budget="park")), Rest(refused), retry_budget)
