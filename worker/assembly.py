@@ -198,7 +198,7 @@ def _answers(batches: HoldBatches, usage: ReportUsage) -> dict[str, Answering]:
 def _guards(stores: Stores, run_tree: RunTree) -> list[JobStep]:
     """The steps that stop whoever repeats work without end."""
     retry_budget = stores.retry_budget
-    cap_run = CapRun(stores.runs, above=run_tree.runs)
+    cap_run = CapRun(stores.runs, above=run_tree.runs, history=stores.ledger.run_history)
     return [RememberFailures(retry_budget), cap_run, CapRetries(retry_budget)]
 
 

@@ -20,6 +20,7 @@ from producer_sdk import AsyncFleet, JobEnded
 from producer_sdk.contract import JobError, Message
 from tests.chaos.scene import ROUTING, Scene, until
 from tests.chaos.stage import SLOW, Stage
+from tests.servers import Valkey
 
 MOST_CALLS = 50
 STORM_S = 3.0
@@ -139,3 +140,27 @@ async def test_a_job_that_ran_into_its_time_limit_is_a_retry_when_it_comes_again
                     await fleet.run(**job)
                 ends.append(ended.value.error.code)
     assert ends == ["deadline_exceeded", "deadline_exceeded", "retry_cap"]
+
+
+async def test_a_run_is_capped_all_the_same_when_the_broker_is_flushed_in_the_middle_of_it(
+    stage: Stage, own_valkey: Valkey, tmp_path: Path
+) -> None:
+    routing = yaml.safe_load(ROUTING.read_text())
+    routing["tenants"] = {"capped": {"tier": "pro", "run_max_calls": 8}}
+    (tmp_path / "routing.yaml").write_text(yaml.safe_dump(routing))
+    ends: list[str] = []
+    async with stage.scene(valkey=own_valkey, routing_path=tmp_path / "routing.yaml") as scene:
+        stage.worker(scene)
+        async with AsyncFleet(scene.settings.fleet) as fleet:
+            for number in range(12):
+                if number == 5:
+                    await until(scene.is_at_rest, what="rest")
+                    await scene.redis.flushall()
+                job = {"tenant": "capped", "task": "ask_first", "messages": always_new(number)}
+                try:
+                    await fleet.run(run_id=f"part-{number}", parent_run_id="whole", timeout=30, **job)
+                    ends.append("succeeded")
+                except JobEnded as error:
+                    ends.append(str(error.error.code))
+        assert len(await scene.calls()) == 8
+    assert ends == ["succeeded"] * 8 + ["run_cap"] * 4

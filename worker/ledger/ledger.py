@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
-from worker.ledger import batches, limit_changes, migrations, queries, reads, run_trees, runs
+from worker.ledger import batches, limit_changes, migrations, queries, reads, run_history, run_trees, runs
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -32,6 +32,7 @@ from worker.ledger.records import (
     Settlement,
 )
 from worker.ledger.rows import attempt_row, hit_values, job_row, plain
+from worker.ledger.run_history import RunHistory
 from worker.ledger.run_trees import RunJob, RunNode, RunReport
 from worker.ledger.writer import Writer
 
@@ -229,6 +230,13 @@ class Ledger:
     async def run_tree(self, tenant: str, run_id: str) -> RunReport:
         """A run and the runs below it, with their jobs and what those cost."""
         return await self._ask(run_trees.tree(tenant, run_id))
+
+    async def run_history(
+        self, tenant: str, run_id: str, *, since: datetime, with_messages: bool
+    ) -> RunHistory:
+        """What a run and those below it have had, if its last job is not of before `since`."""
+        told = run_history.history(tenant, plain(run_id), since=since, with_messages=with_messages)
+        return await self._ask(told)
 
     async def epoch(self) -> int:
         """The epoch in force."""

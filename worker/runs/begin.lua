@@ -3,11 +3,12 @@
 --       its jobs that have begun and not ended (zset: job id, when), the mark of a stop (string: "ms why")
 -- ARGV: 1 job id, 2 when it was put (ms), 3 most jobs, 4 most seconds, 5 most repeats (each 0: no cap),
 --       6 the request's digest, 7 its last turns' ("": not compared), 8 its number of messages, 9 life of all this (ms),
---       10 most requests remembered, 11 most jobs in the set, 12 "" or the time in ms, for tests that move the clock
--- Returns {"" | "stopped" | "wall_time" | "calls" | "repeats", number of the run from 1, "ms why" of a stop, 1 if the
+--       10 most requests remembered, 11 most jobs in the set, 12 "1": a run that is not known here is new, 13 "" or the
+--       time in ms, for tests that move the clock
+-- Returns {"" | "unknown" | "stopped" | "wall_time" | "calls" | "repeats", number of the run from 1, "ms why" of a stop, 1 if the
 --       job was there before the stop}
 local time = redis.call('TIME')
-local now = tonumber(ARGV[12]) or time[1] * 1000 + math.floor(time[2] / 1000)
+local now = tonumber(ARGV[13]) or time[1] * 1000 + math.floor(time[2] / 1000)
 local job, runs = ARGV[1], #KEYS / 4
 local most_calls, most_s, most_repeats = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local messages, life = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -31,6 +32,9 @@ for run = 1, runs do
     local before = is_known or tonumber(ARGV[2]) < tonumber(mark:match('^%d+'))
     return { 'stopped', run, mark, before and 1 or 0 }
   end
+end
+for run = 1, ARGV[12] == '1' and 0 or runs do
+  if redis.call('EXISTS', key(run, 1)) == 0 then return { 'unknown', run, '', 0 } end
 end
 for run = 1, runs do
   local began = tonumber(redis.call('HGET', key(run, 1), 'began')) or now

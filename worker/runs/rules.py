@@ -94,6 +94,17 @@ def _digest(frame: bytes, turns: Iterable[bytes]) -> str:
     return whole.hexdigest()[:32]
 
 
+def recounted(requests: Iterable[Sameness]) -> dict[str, tuple[int, int]]:
+    """How often each digest has come, and with how many messages last, as begin.lua counts them one after the other."""
+    seen: dict[str, tuple[int, int]] = {}
+    for one in requests:
+        for digest in (one.request, f"turns:{one.turns}" if one.turns else None):
+            times, last = seen.get(digest, (0, 0)) if digest else (0, 0)
+            if digest and (digest == one.request or one.messages > last):
+                seen[digest] = (times + 1, one.messages)
+    return seen
+
+
 def depth(job: Job, runs: Sequence[str]) -> int:
     """How many runs a job is below the first: as it says itself, and as the tree is known, whichever is deeper."""
     above = len(runs) - 1 if job.run_id is not None else len(runs)

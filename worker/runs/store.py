@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,20 @@ class Stopped:
     job_ids: tuple[str, ...]
 
 
+class Unknown(Enum):
+    """The one answer to a job whose run is not known."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN = Unknown.UNKNOWN
+
+
+def life_ms(tier: Tier) -> int:
+    """For how long a run is known after its last job."""
+    return LIFE_MS + 1000 * (tier.run_max_seconds or 0)
+
+
 class Runs:
     """What all workers know of a tenant's runs. Every method may raise redis.RedisError, and may be repeated.
 
@@ -50,6 +65,7 @@ class Runs:
         self._now_ms = now_ms
         here = Path(__file__).parent
         self._begin = redis.register_script((here / "begin.lua").read_text())
+        self._seed = redis.register_script((here / "seed.lua").read_text())
         self._stop = redis.register_script((here / "stop.lua").read_text())
 
     async def begin(
@@ -61,8 +77,12 @@ class Runs:
         put_ms: int,
         tier: Tier,
         sameness: Sameness | None,
-    ) -> Met | None:
-        """Count a job into these runs, its own first, once; or the cap that it meets. `sameness`: None is compared."""
+        are_new: bool = False,
+    ) -> Met | Unknown | None:
+        """Count a job into these runs, its own first, once; or the cap that it meets. `sameness`: None is compared.
+
+        UNKNOWN: one of the runs is not known here, and nothing was counted; `are_new`: then it is a new one.
+        """
         which = ("counts", "requests", "jobs", "stopped")
         keys = [self._key(tenant, name, run) for run in runs for name in which]
         caps = [tier.run_max_calls or 0, tier.run_max_seconds or 0]
@@ -70,8 +90,7 @@ class Runs:
         if sameness is not None:
             compared = [sameness.request, sameness.turns or "", sameness.messages]
         most_repeats = (tier.run_max_repeats or 0) if sameness is not None else 0
-        life_ms = LIFE_MS + 1000 * (tier.run_max_seconds or 0)
-        bounds: list[str | int] = [life_ms, MOST_REQUESTS, MOST_JOBS, self._now()]
+        bounds: list[str | int] = [life_ms(tier), MOST_REQUESTS, MOST_JOBS, int(are_new), self._now()]
         args: list[str | int] = [job_id, put_ms, *caps, most_repeats, *compared, *bounds]
 
         async def begin() -> Any:
@@ -80,8 +99,32 @@ class Runs:
         cap, number, mark, was_before = await self._crossing.cross("redis:run_begin", begin)
         if not cap:
             return None
+        if cap == b"unknown":
+            return UNKNOWN
         why = mark.decode(errors="replace").partition(" ")[2]
         return Met(cast("Cap", cap.decode()), runs[number - 1], why, was_put_before=bool(was_before))
+
+    async def seed(
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        tier: Tier,
+        began_ms: int,
+        calls: int,
+        requests: Mapping[str, tuple[int, int]],
+        job_ids: Sequence[str],
+    ) -> None:
+        """Count on from what the ledger knows of a run, unless the run is known here."""
+        keys = [self._key(tenant, which, run_id) for which in ("counts", "requests", "jobs")]
+        known = list(requests.items())[:MOST_REQUESTS]
+        pairs = [word for digest, (times, last) in known for word in (digest, f"{times} {last}")]
+        args: list[str | int] = [life_ms(tier), began_ms, calls, len(known), *pairs, *job_ids]
+
+        async def seed() -> Any:
+            return await self._seed(keys=keys, args=args)
+
+        await self._crossing.cross("redis:run_seed", seed)
 
     async def end(self, tenant: str, runs: Sequence[str], *, job_id: str) -> None:
         """The job is under way no more."""

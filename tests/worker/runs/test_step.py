@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 import redis.asyncio
 
 from producer_sdk.contract import ErrorCode, Job, Message
+from producer_sdk.contract.envelope import pack
 from tests.worker.job_runs import Rest, document, job_of, routing_of, run_of
 from worker.errors import HandBack, JobStopped
-from worker.job_run import JobRun
+from worker.job_run import JobRun, utc_now
+from worker.ledger.run_history import RunHistory
 from worker.routing_file import RoutingFile, Tenant, Tier
 from worker.runs.step import CapRun
 from worker.runs.store import Runs
@@ -26,6 +29,12 @@ async def above(job: Job) -> tuple[str, ...]:
     return (job.run_id, *PARENTS.get(job.run_id, ())) if job.run_id else ()
 
 
+async def new_runs(tenant: str, run_id: str, *, since: datetime, with_messages: bool) -> RunHistory:
+    """A ledger that knows no run."""
+    assert since < utc_now()
+    return RunHistory()
+
+
 @pytest.fixture
 def runs(client: redis.asyncio.Redis, namespace: str) -> Runs:
     return Runs(client, namespace=namespace)
@@ -33,7 +42,7 @@ def runs(client: redis.asyncio.Redis, namespace: str) -> Runs:
 
 @pytest.fixture
 def step(runs: Runs) -> CapRun:
-    return CapRun(runs, above=above)
+    return CapRun(runs, above=above, history=new_runs)
 
 
 def capped(**caps: int) -> RoutingFile:
@@ -151,3 +160,53 @@ async def test_what_is_put_after_a_stop_is_refused_though_its_run_is_below(step:
         await step.run(job_run(run_id="grandchild", put_ms=until_ms), Rest())
     assert (stopped.value.error.code, stopped.value.error.reason) == (ErrorCode.RUN_CAP, "stopped")
     assert "run 'root' was stopped (too dear)" in stopped.value.error.message
+
+
+def flushed(runs: Runs, *, jobs: list[Job], began: datetime | None = None, asked: list[str]) -> CapRun:
+    """The step after FLUSHALL: the ledger knows these jobs of run r, the last of which has not ended."""
+
+    async def history(tenant: str, run_id: str, *, since: datetime, with_messages: bool) -> RunHistory:
+        asked.append(run_id)
+        if run_id != "r":
+            return RunHistory()
+        messages = tuple(pack(job).message for job in jobs) if with_messages else ()
+        return RunHistory(len(jobs), began or utc_now(), (str(jobs[-1].job_id),), (*messages, b"garbage"))
+
+    return CapRun(runs, above=above, history=history)
+
+
+async def test_a_run_that_redis_has_forgotten_is_counted_on_from_the_ledger(runs: Runs):
+    asked: list[str] = []
+    step = flushed(runs, jobs=[job_of(f"page {n}", run_id="r") for n in range(38)], asked=asked)
+    calls, stopped = await calls_until_stopped(step, lambda n: job_run(f"page {40 + n}"))
+    assert (calls, stopped.error.reason, asked) == (2, "calls", ["r"])
+
+
+async def test_a_loop_that_redis_has_forgotten_is_still_one(runs: Runs):
+    step = flushed(runs, jobs=[job_of(f"Attempt {n}: fix it", run_id="r") for n in range(3)], asked=[])
+    calls, stopped = await calls_until_stopped(step, lambda n: job_run(f"Attempt {3 + n}: fix it"))
+    assert (calls, stopped.error.code) == (1, ErrorCode.LOOP_DETECTED)
+
+
+async def test_a_runs_wall_time_is_counted_from_its_first_job_though_redis_has_forgotten_it(runs: Runs):
+    began = utc_now() - timedelta(seconds=61)
+    step = flushed(runs, jobs=[job_of(run_id="r")], began=began, asked=[])
+    with pytest.raises(JobStopped) as stopped:
+        await step.run(job_run(caps={"run_max_seconds": 60}), Rest())
+    assert stopped.value.error.reason == "wall_time"
+
+
+async def test_a_job_that_had_begun_before_redis_forgot_it_is_not_counted_again(runs: Runs):
+    before = [job_of(f"page {n}", run_id="r") for n in range(40)]
+    step = flushed(runs, jobs=before, asked=[])
+    again = run_of(before[-1], routing=capped())
+    assert (await step.run(again, Rest())).text == "yes"
+    with pytest.raises(JobStopped):
+        await step.run(job_run("page 40"), Rest())
+
+
+async def test_a_tier_without_caps_asks_the_ledger_nothing(runs: Runs):
+    asked: list[str] = []
+    step = flushed(runs, jobs=[job_of(run_id="r")], asked=asked)
+    await step.run(run_of(job_of(run_id="r"), routing=routing_of()), Rest())
+    assert asked == []

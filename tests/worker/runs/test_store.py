@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.servers import Valkey
 from worker.routing_file import Tier
 from worker.runs import store
-from worker.runs.rules import Met, Sameness
-from worker.runs.store import Runs
+from worker.runs.rules import Met, Sameness, recounted
+from worker.runs.store import UNKNOWN, Runs
 
 START_MS = 1_763_000_000_000
 SAME = Sameness("same", None, 1)
@@ -87,7 +87,8 @@ def test_the_script_admits_what_the_model_admits(valkey: Valkey, steps, calls, s
             for chain, number, passed_ms, same in steps:
                 clock.ms += passed_ms
                 job = f"{chain[0]}{number}"
-                met = await runs.begin("acme", chain, job_id=job, put_ms=clock.ms, tier=tier, sameness=same)
+                told = {"put_ms": clock.ms, "tier": tier, "sameness": same, "are_new": True}
+                met = await runs.begin("acme", chain, job_id=job, **told)
                 found = (met.cap, met.run_id) if met else None
                 assert found == model.begin(chain, job, clock.ms, same)
 
@@ -107,7 +108,7 @@ def runs(client: redis.asyncio.Redis, namespace: str, clock: Clock) -> Runs:
 async def begin(
     runs: Runs, job_id: str, *chain: str, tier: Tier | None = None, put_ms: int = START_MS, **more
 ) -> Met | None:
-    told = {"sameness": SAME, **more}
+    told = {"sameness": SAME, "are_new": True, **more}
     return await runs.begin(
         "acme", chain or ("r",), job_id=job_id, put_ms=put_ms, tier=tier or Tier("t"), **told
     )
@@ -131,7 +132,7 @@ async def test_the_children_of_a_run_count_in_it(runs: Runs):
 async def test_tenants_have_runs_of_the_same_name_for_themselves(runs: Runs):
     tier = Tier("t", run_max_calls=1)
     assert await begin(runs, "1", tier=tier) is None
-    told = {"job_id": "2", "put_ms": 0, "tier": tier, "sameness": None}
+    told = {"job_id": "2", "put_ms": 0, "tier": tier, "sameness": None, "are_new": True}
     assert await runs.begin("globex", ("r",), **told) is None
     assert await runs.begin("acme", ("r",), **told) == Met("calls", "r")
 
@@ -207,3 +208,30 @@ async def test_a_run_without_caps_is_counted_and_compared_by_nothing(
         assert await begin(runs, str(number), sameness=None) is None
     assert await client.hget(f"{namespace}:{{run:acme}}:counts:r", "calls") == b"50"
     assert not await client.exists(f"{namespace}:{{run:acme}}:requests:r")
+
+
+async def test_a_run_that_is_not_known_is_said_so_and_seeded_once(runs: Runs, clock: Clock):
+    tier = Tier("t", run_max_calls=4, run_max_repeats=3, run_max_seconds=60)
+    assert await begin(runs, "j", "r", "root", tier=tier, are_new=False) is UNKNOWN
+    seed = {"tier": tier, "began_ms": START_MS - 30_000, "requests": {"same": (2, 1)}, "job_ids": ["old"]}
+    await runs.seed("acme", "r", calls=2, **seed)
+    await runs.seed("acme", "r", calls=99, **seed)
+    assert await begin(runs, "j", "r", "root", tier=tier, are_new=False) is UNKNOWN, "root is not"
+    assert await begin(runs, "j", "r", "root", tier=tier) is None
+    assert await begin(runs, "old", tier=tier, are_new=False) is None, "it was counted before"
+    assert await begin(runs, "k", tier=tier, are_new=False) == Met("repeats", "r")
+    clock.ms += 30_000
+    assert await begin(runs, "l", tier=tier, are_new=False) == Met("wall_time", "r")
+    assert set((await runs.stop("acme", "r")).job_ids) == {"old", "j"}
+
+
+SEEN = st.lists(st.builds(Sameness, st.sampled_from("xy"), st.sampled_from(["t", None]), st.integers(1, 9)))
+
+
+@given(requests=SEEN)
+def test_requests_are_recounted_as_the_model_counted_them(requests):
+    model = Model(Tier("t", run_max_repeats=10**6))
+    for number, same in enumerate(requests):
+        model.begin(("r",), str(number), START_MS, same)
+    counted = {digest: (times, model.last["r", digest]) for (_run, digest), times in model.times.items()}
+    assert recounted(requests) == counted
