@@ -103,8 +103,7 @@ async def test_a_tenant_without_retries_left_pays_for_no_more_billed_failures(re
     assert (await called(planned("a", "b"), unbilled, retry_budget)).text == "yes"
 
 
-async def test_a_long_retry_after_gives_the_slot_back(retry_budget):
-    """Interleaving 27."""
+async def test_interleaving_27_a_long_retry_after_gives_the_slot_back(retry_budget):
     with pytest.raises(HandBack) as back:
         await called(planned("a"), Rest(error(Kind.RATE_LIMITED, retry_after_s=5.0)), retry_budget)
     assert back.value.delay_ms == 5001

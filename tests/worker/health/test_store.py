@@ -275,7 +275,7 @@ async def test_the_slots_of_a_worker_that_lives_last_as_long_as_their_calls(call
     assert (await caller.standing()).in_flight == 0
 
 
-async def test_every_script_may_be_repeated(caller: Caller, clock: Clock):
+async def test_interleaving_3_every_script_may_be_repeated(caller: Caller, clock: Clock):
     await limited_to(caller, 1, clock)
     for _ in range(3):
         assert (await caller.health.begin(A, attempt="x", forced=False)).refused == ""

@@ -122,14 +122,14 @@ async def test_a_budget_without_floor_says_that_waiting_does_not_help_soon(budge
     assert (await budget.take("acme", "r1", 0)).retry_after_s == 3600.0
 
 
-async def test_one_operation_counts_once_however_often_it_comes(budget: RetryBudget):
+async def test_interleaving_3_one_operation_counts_once_however_often_it_comes(budget: RetryBudget):
     assert [(await budget.take("acme", "same", 1)).allowed for _ in range(5)] == [True] * 5
     assert not (await budget.take("acme", "other", 1)).allowed
     assert [(await begin(budget, "j1", retries=1, floor=1)).allowed for _ in range(2)] == [False, False]
 
 
-async def test_a_thousand_redelivered_first_attempts_take_nothing(budget: RetryBudget):
-    """Interleaving 23: a worker with a thousand open calls dies."""
+async def test_interleaving_23_a_thousand_redelivered_first_attempts_take_nothing(budget: RetryBudget):
+    """A worker with a thousand open calls dies."""
     jobs = [f"j{number}" for number in range(1000)]
     for _delivery in range(2):
         for job_id in jobs:
@@ -163,10 +163,9 @@ async def test_tenants_do_not_pay_for_each_other(budget: RetryBudget):
     assert (await budget.take("globex", "r1", 1)).allowed
 
 
-async def test_a_clock_that_leaps_fills_to_the_brim_and_one_that_goes_back_gives_nothing(
+async def test_interleaving_25_a_clock_that_leaps_fills_to_the_brim_and_one_that_goes_back_gives_nothing(
     budget, clock: Clock
 ):
-    """Interleaving 25."""
     for number in range(2):
         await budget.take("acme", f"a{number}", 2)
     clock.ms -= 3_600_000

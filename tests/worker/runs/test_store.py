@@ -114,7 +114,7 @@ async def begin(
     )
 
 
-async def test_a_job_is_counted_once_however_often_it_is_delivered(runs: Runs):
+async def test_interleaving_3_a_job_is_counted_once_however_often_it_is_delivered(runs: Runs):
     tier = Tier("t", run_max_calls=2, run_max_repeats=2)
     assert [await begin(runs, "j1", tier=tier) for _ in range(5)] == [None] * 5
     assert await begin(runs, "j2", tier=tier) is None
