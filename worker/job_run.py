@@ -69,13 +69,15 @@ class Answer:
     price_flag: str | None = None  # why the cost is only a bound: nobody knows what answered
     standing: JobResult | None = None  # the job's final row, once it is committed
     exhausted_s: float | None = None  # for how long its headers say that the provider takes no more
+    first_token_ms: int | None = None  # when its first token came; of `latency_ms`
 
 
 @dataclass(frozen=True)
 class PlannedCall:
     """One deployment of a plan, with what a call of it is predicted to cost at most.
 
-    `follow_up`: what this call says after the job's own messages: a wrong answer, and what was wrong with it.
+    `predicted_ms`: how long it takes, by what the fleet has measured; None: nobody knows. `follow_up`: what this call
+    says after the job's own messages: a wrong answer, and what was wrong with it.
     """
 
     deployment: Deployment
@@ -83,6 +85,12 @@ class PlannedCall:
     card: RateCard
     highest_pico: int
     follow_up: tuple[Message, ...] = field(default=(), repr=False)
+    predicted_ms: int | None = None
+
+
+def too_slow(call: PlannedCall, left_ms: float) -> str:
+    """Why a call is left out that is foretold to take longer than the chain has."""
+    return f"too slow: about {call.predicted_ms} ms by its last answers, {max(0, int(left_ms))} ms are left"
 
 
 @dataclass(frozen=True)
