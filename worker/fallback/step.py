@@ -6,13 +6,22 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from producer_sdk.contract import ErrorCode, JobError, Message, to_pico
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError, RetryLater
 from worker.fallback import rules
-from worker.job_run import Answer, Attempt, JobRun, PlannedCall, ProceedAttempt, ProceedJob, utc_now
+from worker.job_run import (
+    Answer,
+    Attempt,
+    JobRun,
+    PlannedCall,
+    ProceedAttempt,
+    ProceedJob,
+    too_slow,
+    utc_now,
+)
 
 
 class RetryGrant(Protocol):
@@ -55,6 +64,7 @@ class _Chain:
     standby: PlannedCall | None = None
     failures: list[rules.Failed] = field(default_factory=list)
     too_dear: list[PlannedCall] = field(default_factory=list)
+    too_slow: list[str] = field(default_factory=list)
     put_off: list[DeploymentUnavailable] = field(default_factory=list)
     refused: JobError | None = None
     tries: Counter[str] = field(default_factory=Counter)
@@ -101,6 +111,10 @@ class CallWithFallback:
         if not rules.fits_cost(call, limit_pico=limit_pico, spent_pico=job_run.spent_pico):
             chain.too_dear.append(call)
             return None
+        remaining_s = job_run.remaining_s()
+        if chain.failures and not rules.fits_time(call, remaining_s=remaining_s, others=bool(chain.waiting)):
+            self._leave_out(job_run, chain, call, too_slow(call, 1000 * remaining_s))
+            return None
         chain.tries[call.deployment.name] += 1
         attempt = Attempt(
             job_run=job_run,
@@ -120,6 +134,12 @@ class CallWithFallback:
                 raise
             chain.refused = chain.refused or stopped.error
         return None
+
+    def _leave_out(self, job_run: JobRun, chain: _Chain, call: PlannedCall, reason: str) -> None:
+        """It is not tried, and the plan says why."""
+        name = call.deployment.name
+        chain.too_slow.append(f"{name}: {reason}")
+        job_run.plan = replace(job_run.plan, left_out=(*job_run.plan.left_out, (name, reason)))
 
     async def _follow(self, job_run: JobRun, chain: _Chain, *, op_id: str) -> None:
         """Do what the rules decide after the chain's last failure."""
@@ -210,5 +230,6 @@ class CallWithFallback:
                 too_dear=chain.too_dear,
                 spent_pico=job_run.spent_pico,
                 put_off=[str(one) for one in chain.put_off],
+                skipped=chain.too_slow,
             )
         )

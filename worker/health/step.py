@@ -70,17 +70,17 @@ class WatchDeployment:
             raise DeploymentUnavailable(
                 f"{deployment.name}: {reason}", wait_s=wait_s, is_broken=begun.refused in ("open", "probing")
             )
-        outcome = rules.Outcome()
+        outcome, took = rules.Outcome(), None
         try:
             answer = await proceed(attempt)
-            outcome = rules.of_answer(answer.exhausted_s)
+            outcome, took = rules.of_answer(answer.exhausted_s), rules.took(answer)
             return answer
         except ProviderError as error:
             outcome = rules.of_error(error, timeout_s=attempt.timeout_s)
             raise
         finally:
             turned = await self._store.finish(
-                deployment, outcome, attempt=attempt_id, begun=begun, jitter=self._jitter()
+                deployment, outcome, attempt=attempt_id, begun=begun, jitter=self._jitter(), took=took
             )
             if turned.to == "opened":
                 logger.warning(
