@@ -134,6 +134,7 @@ class JobRun:
     attempts: list[AttemptSummary] = field(default_factory=list)
     spent_pico: int = 0
     unresolved_attempts: int = 0  # of earlier deliveries: their outcome is not known
+    run_calls_left: int | None = None  # jobs that its run, and those above it, may still have; None: no cap
     plan: Plan = field(default_factory=lambda: Plan(()))
     deadline: float = float("inf")  # on the monotonic clock
 
@@ -221,6 +222,8 @@ class Attempt:
     exhausted_s: float | None = None  # as Answer's
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
     returns_share: bool = False  # what it did not use of its share is its batch's again
+    on_first_token: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    silent_ms: int | None = None  # closed without a first token after so long, for another attempt's had come
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -231,6 +234,11 @@ class Attempt:
     def created_at(self) -> datetime:
         """The UUID's own millisecond: the row's created_at and its window's date."""
         return created_at(self.id)
+
+    async def speaks(self) -> None:
+        """Its first token has come, or its answer's end: whoever waits for that is told, once."""
+        if self.on_first_token:
+            await self.on_first_token()
 
     def renewed(self) -> Attempt:
         """The same call under a new id, after its journal row was refused."""

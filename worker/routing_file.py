@@ -93,6 +93,7 @@ class TaskRule:
     requires_citations: bool = False
     max_output_tokens: int | None = None
     cache_ttl_s: int = 0
+    hedge_after_ms: int | None = None
 
 
 @dataclass(frozen=True)

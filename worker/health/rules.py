@@ -12,7 +12,7 @@ from typing import Literal
 
 from producer_sdk.contract import ErrorCode, JobError
 from worker.errors import FailureKind, ProviderError
-from worker.job_run import Answer, PlannedCall
+from worker.job_run import Answer, Attempt, PlannedCall
 from worker.routing_file import Deployment
 from worker.speed import Speed
 
@@ -141,6 +141,11 @@ def took(answer: Answer) -> Took | None:
     if answer.first_token_ms is None:
         return None
     return Took(answer.first_token_ms, answer.usage.output_tokens, answer.latency_ms - answer.first_token_ms)
+
+
+def silent(attempt: Attempt) -> Took | None:
+    """What it says of a deployment's speed that another's first token came before its own."""
+    return None if attempt.silent_ms is None else Took(attempt.silent_ms, is_silent=True)
 
 
 def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:

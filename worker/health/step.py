@@ -79,6 +79,7 @@ class WatchDeployment:
             outcome = rules.of_error(error, timeout_s=attempt.timeout_s)
             raise
         finally:
+            took = took or rules.silent(attempt)
             turned = await self._store.finish(
                 deployment, outcome, attempt=attempt_id, begun=begun, jitter=self._jitter(), took=took
             )

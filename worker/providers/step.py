@@ -112,7 +112,7 @@ class _Exchange:
                 raise _with_hint(await self._refusal(response), attempt.exhausted_s)
             if not _is_stream(response):
                 raise not_a_stream(await _some_of(response))
-            await self._read(response)
+            await self._read(response, attempt)
             await self._cross("after_last")
         except failures.FOREIGN as error:
             usage, billed = self._known()
@@ -134,7 +134,7 @@ class _Exchange:
         except failures.FOREIGN as error:
             raise failures.before_answer(self._provider, error, sent=attempt.sent) from error
 
-    async def _read(self, response: httpx.Response) -> None:
+    async def _read(self, response: httpx.Response, attempt: Attempt) -> None:
         """Read until the closing event, or the end of the stream."""
         first = middle = True
         chunks = pieces(response)
@@ -145,6 +145,7 @@ class _Exchange:
             self._take(chunk)
             if middle and self.reader.begun:
                 self.first_token = time.monotonic()
+                await attempt.speaks()
                 await self._cross("middle")
                 middle = False
             if self.reader.closed:
@@ -156,6 +157,8 @@ class _Exchange:
                 code="no_finish_reason",
                 usage=self.reader.usage,
             )
+        if middle:
+            await attempt.speaks()
 
     def _take(self, chunk: bytes) -> None:
         try:

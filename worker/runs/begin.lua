@@ -4,8 +4,8 @@
 -- ARGV: 1 job id, 2 when it was put (ms), 3 most jobs, 4 most seconds, 5 most repeats (each 0: no cap),
 --       6 the request's digest, 7 its last turns' ("": not compared), 8 its number of messages, 9 life of all this (ms),
 --       10 most requests remembered, 11 most jobs in the set, 12 "" or the time in ms, for tests that move the clock
--- Returns {"" | "stopped" | "wall_time" | "calls" | "repeats", number of the run from 1, "ms why" of a stop, 1 if the
---       job was there before the stop}
+-- Returns {"" | "stopped" | "wall_time" | "calls" | "repeats", number of the run from 1 ("": the fewest jobs that one of
+--       them may still have, -1: no cap), "ms why" of a stop, 1 if the job was there before the stop}
 local time = redis.call('TIME')
 local now = tonumber(ARGV[12]) or time[1] * 1000 + math.floor(time[2] / 1000)
 local job, runs = ARGV[1], #KEYS / 4
@@ -36,7 +36,12 @@ for run = 1, runs do
   local began = tonumber(redis.call('HGET', key(run, 1), 'began')) or now
   if most_s > 0 and now - began >= most_s * 1000 then return refuse('wall_time', run) end
 end
-if redis.call('ZSCORE', key(1, 3), job) then return { '', 0, '', 0 } end
+local function left()
+  local most = 0
+  for run = 1, runs do most = math.max(most, tonumber(redis.call('HGET', key(run, 1), 'calls')) or 0) end
+  return { '', most_calls > 0 and math.max(0, most_calls - most) or -1, '', 0 }
+end
+if redis.call('ZSCORE', key(1, 3), job) then return left() end
 
 -- How often a digest has come, and with how many messages last. Turns count when the conversation has grown since.
 local function seen(run, digest)
@@ -71,4 +76,4 @@ for run = 1, runs do
   end
   keep(run)
 end
-return { '', 0, '', 0 }
+return left()

@@ -42,7 +42,9 @@ class CapRun:
             tier=tenant.tier,
             sameness=await _sameness(job_run),
         )
-        if met is not None:
+        if not isinstance(met, rules.Met):
+            job_run.run_calls_left = met
+        else:
             await self._end(job_run, runs)
             raise JobStopped(rules.end_of(met, tenant.tier))
         try:

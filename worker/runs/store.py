@@ -61,8 +61,11 @@ class Runs:
         put_ms: int,
         tier: Tier,
         sameness: Sameness | None,
-    ) -> Met | None:
-        """Count a job into these runs, its own first, once; or the cap that it meets. `sameness`: None is compared."""
+    ) -> Met | int | None:
+        """Count a job into these runs, its own first, once; or the cap that it meets. `sameness`: None is compared.
+
+        Returns how many more jobs all of them may have, None where that has no cap.
+        """
         which = ("counts", "requests", "jobs", "stopped")
         keys = [self._key(tenant, name, run) for run in runs for name in which]
         caps = [tier.run_max_calls or 0, tier.run_max_seconds or 0]
@@ -79,7 +82,7 @@ class Runs:
 
         cap, number, mark, was_before = await self._crossing.cross("redis:run_begin", begin)
         if not cap:
-            return None
+            return number if number >= 0 else None
         why = mark.decode(errors="replace").partition(" ")[2]
         return Met(cast("Cap", cap.decode()), runs[number - 1], why, was_put_before=bool(was_before))
 
