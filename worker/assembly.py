@@ -53,7 +53,7 @@ from worker.rate_card import RateCard
 from worker.retries.step import CapRetries, RememberFailures
 from worker.retries.store import RetryBudget
 from worker.routing import vocabularies
-from worker.routing.step import PlanRoute
+from worker.routing.step import PlanRoute, Speeds
 from worker.routing.tokens import Count
 from worker.routing_file import RoutingFile, Tokenizer
 from worker.routing_load import load
@@ -165,13 +165,13 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
 
 
 async def plan_route(
-    settings: WorkerSettings, routing: RoutingFile
+    settings: WorkerSettings, routing: RoutingFile, speeds: Speeds
 ) -> tuple[PlanRoute, Mapping[str, RateCard]]:
     """The step that plans, and the prices that it plans with. Raises ConfigError."""
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     missing = unusable(routing, settings, unpriced)
     counts = await load_counts(routing, missing)
-    return PlanRoute(cards=cards, missing=missing, counts=counts), cards
+    return PlanRoute(cards=cards, missing=missing, counts=counts, speeds=speeds), cards
 
 
 def _hold_budget(stores: Stores, books: Books, run_tree: RunTree, signals: Signals) -> HoldBudget:
@@ -239,7 +239,7 @@ async def assemble(
     stores = open_stores(settings, crossing, signals)
     lanes, ledger, health = stores.lanes, stores.ledger, stores.health
     books = Books(ledger=ledger, store=stores.budget, claim_s=settings.lease_s)
-    plan, cards = await plan_route(settings, routing)
+    plan, cards = await plan_route(settings, routing, health.speeds)
     http = open_client(settings, routing, transport=transport)
     run_tree = RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
@@ -275,7 +275,7 @@ def _job_pipeline(
 ) -> ProceedJob:
     """Every step of a job around its fallback."""
     policy, screen, form = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings)), StateForm()
-    highest = pricing_pipeline([policy, screen, form, plan])
+    highest = pricing_pipeline([policy, screen, form, plan.untimed()])
     batches = HoldBatches(
         store=stores.budget, rows=stores.ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
     )

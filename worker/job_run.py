@@ -69,13 +69,15 @@ class Answer:
     price_flag: str | None = None  # why the cost is only a bound: nobody knows what answered
     standing: JobResult | None = None  # the job's final row, once it is committed
     exhausted_s: float | None = None  # for how long its headers say that the provider takes no more
+    first_token_ms: int | None = None  # when its first token came; of `latency_ms`
 
 
 @dataclass(frozen=True)
 class PlannedCall:
     """One deployment of a plan, with what a call of it is predicted to cost at most.
 
-    `follow_up`: what this call says after the job's own messages: a wrong answer, and what was wrong with it.
+    `predicted_ms`: how long it takes, by what the fleet has measured; None: nobody knows. `follow_up`: what this call
+    says after the job's own messages: a wrong answer, and what was wrong with it.
     """
 
     deployment: Deployment
@@ -83,6 +85,12 @@ class PlannedCall:
     card: RateCard
     highest_pico: int
     follow_up: tuple[Message, ...] = field(default=(), repr=False)
+    predicted_ms: int | None = None
+
+
+def too_slow(call: PlannedCall, left_ms: float) -> str:
+    """Why a call is left out that is foretold to take longer than the chain has."""
+    return f"too slow: about {call.predicted_ms} ms by its last answers, {max(0, int(left_ms))} ms are left"
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ class JobRun:
     attempts: list[AttemptSummary] = field(default_factory=list)
     spent_pico: int = 0
     unresolved_attempts: int = 0  # of earlier deliveries: their outcome is not known
+    run_calls_left: int | None = None  # jobs that its run, and those above it, may still have; None: no cap
     plan: Plan = field(default_factory=lambda: Plan(()))
     deadline: float = float("inf")  # on the monotonic clock
 
@@ -213,6 +222,8 @@ class Attempt:
     exhausted_s: float | None = None  # as Answer's
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
     returns_share: bool = False  # what it did not use of its share is its batch's again
+    on_first_token: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    silent_ms: int | None = None  # closed without a first token after so long, for another attempt's had come
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -223,6 +234,11 @@ class Attempt:
     def created_at(self) -> datetime:
         """The UUID's own millisecond: the row's created_at and its window's date."""
         return created_at(self.id)
+
+    async def speaks(self) -> None:
+        """Its first token has come, or its answer's end: whoever waits for that is told, once."""
+        if self.on_first_token:
+            await self.on_first_token()
 
     def renewed(self) -> Attempt:
         """The same call under a new id, after its journal row was refused."""

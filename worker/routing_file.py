@@ -9,6 +9,7 @@ from typing import Literal
 
 Dialect = Literal["openai", "anthropic"]
 Action = Literal["block", "flag"]
+Strategy = Literal["ordered", "weighted", "cheapest", "fastest"]
 Tokenizer = Literal["o200k", "cl100k", "qwen3", "bytes"]
 
 
@@ -92,6 +93,7 @@ class TaskRule:
     requires_citations: bool = False
     max_output_tokens: int | None = None
     cache_ttl_s: int = 0
+    hedge_after_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class RoutingFile:
     tenants: dict[str, Tenant]
     default_tier: str | None = None
     fleet: Budget = NO_BUDGET
+    strategies: dict[str, Strategy] = field(default_factory=dict)  # of an alias that is not `weighted`
 
     def tenant(self, name: str) -> Tenant | None:
         """The tenant as declared, or under the default tier where there is one, else None."""

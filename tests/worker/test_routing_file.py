@@ -6,6 +6,7 @@ import json
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.worker.job_runs import REPO
-from tests.worker.wrong_routing_files import GOOD, WRONG
+from tests.worker.wrong_routing_files import GOOD, LARGE, SOL, WRONG
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.errors import ConfigError
-from worker.routing_file import Price
+from worker.routing_file import Price, Strategy
 from worker.routing_load import check, load
-from worker.routing_load.aliases import DEPLOYMENT_KEYS
+from worker.routing_load.aliases import ALIAS_KEYS, DEPLOYMENT_KEYS
 from worker.routing_load.file import SECTIONS
 from worker.routing_load.prices import PRICE_KEYS
 from worker.routing_load.providers import PROVIDER_KEYS
@@ -43,6 +44,17 @@ def test_the_shipped_file_has_no_fault_and_answers_without_any_key():
             "every alias has a deployment that needs no key"
         )
         assert [d.weight for d in alias if d.provider.key_env is None] == [0], "which is the last resort"
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_an_alias_is_a_list_or_a_mapping_with_a_strategy(tmp_path, strategy):
+    listed = load(written(tmp_path, GOOD))
+    mapped = GOOD.replace(LARGE, f"  large: {{strategy: {strategy}, deployments: [{SOL}]}}")
+    found = load(written(tmp_path, mapped))
+    assert (found.aliases, listed.strategies) == (listed.aliases, {})
+    assert found.strategies.get("large", "weighted") == strategy
+    without = load(written(tmp_path, GOOD.replace(LARGE, f"  large: {{deployments: [{SOL}]}}")))
+    assert (without.aliases, without.strategies) == (listed.aliases, {})
 
 
 def test_the_twins_prices_in_the_shipped_file_are_the_twins():
@@ -226,5 +238,5 @@ def test_free_on_purpose_is_said_in_a_word(tmp_path: Path):
 
 def test_the_reference_names_every_key():
     reference = (REPO / "docs" / "routing.md").read_text(encoding="utf-8")
-    known = (*SECTIONS, *PROVIDER_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS, *TASK_KEYS, *LIMIT_KEYS)
+    known = (*SECTIONS, *PROVIDER_KEYS, *ALIAS_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS, *TASK_KEYS, *LIMIT_KEYS)
     assert [key for key in known if not re.search(rf"\b{key}\b", reference)] == []

@@ -31,6 +31,10 @@ NO_PROVIDER = (
 )
 
 
+SOL = "{provider: openai, model: gpt-6.1-sol, context_tokens: 1000, max_output_tokens: 100}"
+LARGE = f"  large:\n    - {SOL}"
+
+
 def replaced(old: str, new: str) -> str:
     assert old in GOOD
     return GOOD.replace(old, new, 1)
@@ -288,6 +292,37 @@ WRONG: list[tuple[str, str]] = [
             "  large: []",
         ),
         "routing.yaml:8:10: aliases.large: an alias needs at least one deployment",
+    ),
+    (
+        replaced(LARGE, "  large: {strategy: quickest, deployments: [" + SOL + "]}"),
+        "routing.yaml:8:21: aliases.large.strategy: found 'quickest', write ordered or weighted or cheapest or fastest",
+    ),
+    (
+        replaced(LARGE, "  large: {strategy: cheapest}"),
+        "routing.yaml:8:10: aliases.large: 'deployments' is missing: add it",
+    ),
+    (
+        replaced(LARGE, "  large: {strategy: cheapest, deployments: []}"),
+        "routing.yaml:8:44: aliases.large.deployments: an alias needs at least one deployment",
+    ),
+    (
+        replaced(LARGE, "  large: {strategys: cheapest, deployments: [" + SOL + "]}"),
+        "routing.yaml:8:11: aliases.large.strategys: unknown key, did you mean 'strategy'?",
+    ),
+    (
+        replaced(LARGE, "  large: {strategy: fastest, deployments: [" + SOL + ", " + SOL + "]}"),
+        "routing.yaml:8:130: aliases.large.deployments[1]: 'openai/gpt-6.1-sol' stands twice in this alias: remove "
+        "one, or raise its weight",
+    ),
+    (
+        replaced(
+            LARGE,
+            "  large: {deployments: ["
+            + SOL.replace("gpt-6.1-sol", "gpt-6-luna, weight: 2").replace("100}", "99}")
+            + "]}",
+        ),
+        "routing.yaml:8:25: aliases.large.deployments[0]: 'openai/gpt-6-luna' has other limits or prices in another "
+        "alias: state the same ones",
     ),
     (
         replaced("zone: Europe/Berlin", "zone: Europe/Berlinn"),

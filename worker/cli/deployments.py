@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -19,8 +19,20 @@ from worker.health.store import HealthStore
 from worker.routing_file import Deployment
 from worker.routing_load import load
 from worker.settings import WorkerSettings
+from worker.speed import Speed
 
-COLUMNS = ("deployment", "state", "until (UTC)", "calls", "at most", "why")
+COLUMNS = (
+    "deployment",
+    "state",
+    "until (UTC)",
+    "calls",
+    "at most",
+    "first token",
+    "tokens/s",
+    "measured",
+    "why",
+)
+MOST_PACE = 9_999  # an answer that comes in one piece has no pace that means anything
 STATES = {
     "paused": "paused",
     "open": "breaker open",
@@ -31,7 +43,10 @@ LONGEST_REASON = 200
 
 @dataclass(frozen=True)
 class Shown:
-    """One deployment's row. `until` None: nobody knows, or nothing has to pass; `limit` None: none is known."""
+    """One deployment's row. `until` None: nobody knows, or nothing has to pass; `limit` None: none is known.
+
+    `first_token_ms`, `tokens_per_s` and `measured`, when its last answer came: None where it has not answered.
+    """
 
     deployment: str
     state: str
@@ -39,6 +54,9 @@ class Shown:
     until: datetime | None
     in_flight: int
     limit: int | None
+    first_token_ms: int | None = None
+    tokens_per_s: float | None = None
+    measured: datetime | None = None
 
 
 @asynccontextmanager
@@ -64,7 +82,18 @@ def shown(deployment: Deployment, view: View, now: datetime) -> Shown:
     elif standing.limit is not None and standing.in_flight >= standing.limit:
         state, why = "full", "it said before that so many calls at once were too much"
     until = now + timedelta(seconds=left_s) if left_s is not None else None
-    return Shown(deployment.name, state, why, until, standing.in_flight, standing.limit)
+    row = Shown(deployment.name, state, why, until, standing.in_flight, standing.limit)
+    return _with_speed(row, standing.speed, now) if standing.speed else row
+
+
+def _with_speed(row: Shown, speed: Speed, now: datetime) -> Shown:
+    pace = None if speed.token_ms is None else min(MOST_PACE, 1000 / max(speed.token_ms, 0.001))
+    return replace(
+        row,
+        first_token_ms=round(speed.first_ms),
+        tokens_per_s=None if pace is None else round(pace, 1),
+        measured=now - timedelta(seconds=speed.age_s),
+    )
 
 
 def _left_s(deployment: Deployment, view: View, what: Obstacle) -> float | None:
@@ -76,7 +105,7 @@ def _left_s(deployment: Deployment, view: View, what: Obstacle) -> float | None:
 @click.command(epilog=example("fairlane deployments", "fairlane deployments --json"))
 @json_option
 def deployments(as_json: bool) -> None:
-    """Show each deployment's state, why, until when, and its calls under way against how many it takes at once."""
+    """Show each deployment's state, why, until when, its calls under way, and how fast its last answers were."""
     settings = WorkerSettings.from_env()
     known = tuple(load(settings.routing_path).deployments().values())
 
@@ -101,6 +130,9 @@ def _tell(rows: list[Shown], pauses: tuple[Pause, ...]) -> None:
                 f"{row.until:%Y-%m-%d %H:%M:%S}" if row.until else None,
                 row.in_flight,
                 row.limit,
+                f"{row.first_token_ms} ms" if row.first_token_ms is not None else None,
+                row.tokens_per_s,
+                f"{row.measured:%H:%M:%S}" if row.measured else None,
                 row.why or None,
             )
             for row in rows

@@ -19,6 +19,7 @@ Move = Literal["here", "next", "hand_back", "stop"]
 SHARE = 0.6  # of what is left, while others wait behind; the last deployment gets all of it
 MOST_ATTEMPT_S = 240.0
 LEAST_ATTEMPT_S = 0.02
+LAST_NEEDS = 0.5  # of its predicted time: with less it would only be cut off, with that much it may be lucky
 WAIT_IN_SLOT_S = 1.0  # a longer wait gives the slot to someone else
 BACKOFF_S = 1.0
 MOST_WAITS_HERE = 3
@@ -151,6 +152,13 @@ def fits_cost(call: PlannedCall, *, limit_pico: int | None, spent_pico: int) -> 
     return limit_pico is None or call.highest_pico <= limit_pico - spent_pico
 
 
+def fits_time(call: PlannedCall, *, remaining_s: float, others: bool) -> bool:
+    """Whether a later call of a chain is foretold to end in what is left; the last one need only have half of it."""
+    if call.predicted_ms is None:
+        return True
+    return 1000 * remaining_s >= call.predicted_ms * (1 if others else LAST_NEEDS)
+
+
 def later_s(
     failures: Sequence[Failed], *, lane: str, retries: int, left_s: float, jitter: float
 ) -> float | None:
@@ -208,12 +216,15 @@ def ending(
     too_dear: Sequence[PlannedCall],
     spent_pico: int,
     put_off: Sequence[str] = (),
+    skipped: Sequence[str] = (),
 ) -> JobError:
-    """How the job ends when no attempt answered: the most telling of what was met."""
+    """How the job ends when no attempt answered: the most telling of what was met; `skipped` for want of time."""
     if not failures:
         return refused or (_over_cost(too_dear, spent_pico) if too_dear else _put_off(put_off))
     last = failures[-1].error
-    said = "; ".join(f"{f.call.deployment.name}: {_shown(f.error)}" for f in failures[-6:])
+    said = "; ".join(
+        [*(f"{f.call.deployment.name}: {_shown(f.error)}" for f in failures[-6:]), *skipped[-6:]]
+    )
     if refused:
         said += f"; no other attempt: {refused.code} ({refused.reason})"
     if last.code == "answer_too_large":

@@ -6,13 +6,24 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+import redis.exceptions
 
 from producer_sdk.contract import ErrorCode, JobError, Message, to_pico
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError, RetryLater
-from worker.fallback import rules
-from worker.job_run import Answer, Attempt, JobRun, PlannedCall, ProceedAttempt, ProceedJob, utc_now
+from worker.fallback import hedging, rules
+from worker.job_run import (
+    Answer,
+    Attempt,
+    JobRun,
+    PlannedCall,
+    ProceedAttempt,
+    ProceedJob,
+    too_slow,
+    utc_now,
+)
 
 
 class RetryGrant(Protocol):
@@ -55,8 +66,10 @@ class _Chain:
     standby: PlannedCall | None = None
     failures: list[rules.Failed] = field(default_factory=list)
     too_dear: list[PlannedCall] = field(default_factory=list)
+    too_slow: list[str] = field(default_factory=list)
     put_off: list[DeploymentUnavailable] = field(default_factory=list)
     refused: JobError | None = None
+    hedged: bool = False
     tries: Counter[str] = field(default_factory=Counter)
 
 
@@ -101,25 +114,88 @@ class CallWithFallback:
         if not rules.fits_cost(call, limit_pico=limit_pico, spent_pico=job_run.spent_pico):
             chain.too_dear.append(call)
             return None
+        remaining_s = job_run.remaining_s()
+        if chain.failures and not rules.fits_time(call, remaining_s=remaining_s, others=bool(chain.waiting)):
+            self._leave_out(job_run, chain, call, too_slow(call, 1000 * remaining_s))
+            return None
         chain.tries[call.deployment.name] += 1
-        attempt = Attempt(
-            job_run=job_run,
-            call=call,
-            number=len(job_run.attempts) + job_run.unresolved_attempts + 1,
-            timeout_s=rules.attempt_timeout_s(job_run.remaining_s(), others=len(chain.waiting)),
-        )
+        attempt = self._attempt(job_run, call, others=len(chain.waiting))
+        silent_s = None if chain.failures or chain.hedged else hedging.after_s(job_run, chain.waiting)
+        if silent_s is not None:
+            return await self._hedge(job_run, attempt, chain, silent_s)
         try:
             return await self._proceed_attempt(attempt)
-        except ProviderError as error:
-            chain.failures.append(rules.Failed(call, error))
-            await self._follow(job_run, chain, op_id=str(attempt.id))
-        except DeploymentUnavailable as unavailable:
-            await self._wait_or_pass(job_run, chain, call, unavailable)
-        except JobStopped as stopped:
-            if stopped.error.code != ErrorCode.BUDGET_EXCEEDED:
-                raise
-            chain.refused = chain.refused or stopped.error
+        except (ProviderError, DeploymentUnavailable, JobStopped) as error:
+            await self._meet(job_run, chain, attempt, error)
         return None
+
+    def _attempt(self, job_run: JobRun, call: PlannedCall, *, others: int, beside: int = 0) -> Attempt:
+        """The next attempt of the job; `beside` so many that are open."""
+        number = len(job_run.attempts) + job_run.unresolved_attempts + beside + 1
+        timeout_s = rules.attempt_timeout_s(job_run.remaining_s(), others=others)
+        return Attempt(job_run=job_run, call=call, number=number, timeout_s=timeout_s)
+
+    async def _hedge(
+        self, job_run: JobRun, attempt: Attempt, chain: _Chain, silent_s: float
+    ) -> Answer | None:
+        """Likewise, with a second attempt at the next deployment where the first stays silent for so long."""
+
+        async def second() -> Attempt | None:
+            call = hedging.second_call(job_run, attempt.call, chain.waiting)
+            if call is None or not await self._may_retry(job_run, f"{attempt.id}:hedge"):
+                return None
+            return self._attempt(job_run, call, others=len(chain.waiting) - 1, beside=1)
+
+        raced = await hedging.race(attempt, silent_s=silent_s, second=second, proceed=self._proceed_attempt)
+        if raced.answer is not None:
+            return raced.answer
+        if raced.second:
+            chain.hedged = True
+            chain.tries[raced.second.call.deployment.name] += 1
+            chain.waiting.pop(0)
+        if raced.closed:
+            chain.waiting.insert(0, raced.closed.call)
+        *earlier, last = raced.ended
+        for one in earlier:
+            self._note(chain, one)
+        if not isinstance(last.error, ProviderError | DeploymentUnavailable | JobStopped):
+            raise last.error
+        await self._meet(job_run, chain, last.attempt, last.error)
+        return None
+
+    def _note(self, chain: _Chain, ended: hedging.Ended) -> None:
+        """What one attempt met while another was open: it has failed, or was not begun and may be again."""
+        call = ended.attempt.call
+        if isinstance(ended.error, ProviderError):
+            chain.failures.append(rules.Failed(call, ended.error))
+            chain.waiting = list(rules.worth_trying(chain.failures[-1], chain.waiting))
+        else:
+            chain.tries[call.deployment.name] -= 1
+            chain.waiting.insert(0, call)
+
+    async def _meet(
+        self,
+        job_run: JobRun,
+        chain: _Chain,
+        attempt: Attempt,
+        error: ProviderError | DeploymentUnavailable | JobStopped,
+    ) -> None:
+        """Do what follows an attempt without an answer."""
+        if isinstance(error, ProviderError):
+            chain.failures.append(rules.Failed(attempt.call, error))
+            await self._follow(job_run, chain, op_id=str(attempt.id))
+        elif isinstance(error, DeploymentUnavailable):
+            await self._wait_or_pass(job_run, chain, attempt.call, error)
+        elif error.error.code == ErrorCode.BUDGET_EXCEEDED:
+            chain.refused = chain.refused or error.error
+        else:
+            raise error
+
+    def _leave_out(self, job_run: JobRun, chain: _Chain, call: PlannedCall, reason: str) -> None:
+        """It is not tried, and the plan says why."""
+        name = call.deployment.name
+        chain.too_slow.append(f"{name}: {reason}")
+        job_run.plan = replace(job_run.plan, left_out=(*job_run.plan.left_out, (name, reason)))
 
     async def _follow(self, job_run: JobRun, chain: _Chain, *, op_id: str) -> None:
         """Do what the rules decide after the chain's last failure."""
@@ -164,6 +240,15 @@ class CallWithFallback:
         if wrong is None:
             return None
         return await self._follow_up(job_run, chain.failures[-1].call, wrong.follow_up)
+
+    async def _may_retry(self, job_run: JobRun, op_id: str) -> bool:
+        """Whether the tenant pays for a hedge, which is never waited for."""
+        tenant = job_run.known_tenant()
+        try:
+            grant = await self._retry_budget.take(tenant.name, op_id, tenant.tier.retries_per_min)
+        except redis.exceptions.RedisError:
+            return False
+        return grant.allowed
 
     async def _pay(self, job_run: JobRun, op_id: str) -> None:
         tenant = job_run.known_tenant()
@@ -210,5 +295,6 @@ class CallWithFallback:
                 too_dear=chain.too_dear,
                 spent_pico=job_run.spent_pico,
                 put_off=[str(one) for one in chain.put_off],
+                skipped=chain.too_slow,
             )
         )

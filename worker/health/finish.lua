@@ -4,7 +4,7 @@
 --       was too much, 5 ms to cool down (0: none), 6 the cool-down's kind, 7 its words, 8 "1": the whole provider
 --       cools, 9 what an open time is multiplied by (thousandths), 10 life ms, 11 half a window ms, 12 least calls,
 --       13 share of failures (thousandths), 14 failures in a row, 15 first and 16 longest open time ms, 17 "" or the
---       time in ms, for tests that move the clock
+--       time in ms, for tests that move the clock, 18 to 23 what it says of the speed (measure.lua)
 -- Returns {"", "opened" or "closed", ms that it is open, words}
 -- The deployment's fields: cool_until, cool_kind, cool_why; win, ok, bad, ok0, bad0 (calls of this half window and the
 -- one before), row (failures in a row); open_until, open_why, opened (times in a row), probe (the attempt that tries
@@ -29,6 +29,7 @@ if redis.call('ZREM', KEYS[2], attempt) == 0 then
   return {'', 0, ''}
 end
 
+measure(KEYS[1], now, {unpack(ARGV, 18)})
 local kept = redis.call('HMGET', KEYS[1], 'limit', 'cut', 'win', 'ok', 'bad', 'ok0', 'bad0', 'row', 'open_until',
   'opened', 'probe', 'cool_until')
 local limit = tonumber(kept[1])

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from producer_sdk.contract import ErrorCode, JobError
 from worker.errors import FailureKind, ProviderError
-from worker.job_run import PlannedCall
+from worker.job_run import Answer, Attempt, PlannedCall
 from worker.routing_file import Deployment
+from worker.speed import Speed
 
 Verdict = Literal["ok", "bad", ""]
 
@@ -60,8 +62,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Took:
+    """How long an answer took: to its first token, and after it. `is_silent`: closed, and none had come by then."""
+
+    first_ms: int
+    output_tokens: int = 0
+    output_ms: int = 0
+    is_silent: bool = False
+
+
+@dataclass(frozen=True)
 class Standing:
-    """One deployment. `open_s` None: its breaker is closed; 0: half-open. `limit` None: it never had too much."""
+    """One deployment. `open_s` None: its breaker is closed; 0: half-open. `limit` None: it never had too much.
+
+    `speed` None: it has not answered.
+    """
 
     cool: CoolDown | None = None
     open_s: float | None = None
@@ -69,6 +84,7 @@ class Standing:
     is_probed: bool = False
     in_flight: int = 0
     limit: int | None = None
+    speed: Speed | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,11 @@ class View:
     deployments: Mapping[str, Standing] = field(default_factory=dict)
     providers: Mapping[str, CoolDown] = field(default_factory=dict)
     pauses: tuple[Pause, ...] = ()
+
+    @cached_property
+    def speeds(self) -> Mapping[str, Speed]:
+        """How fast those are that have answered."""
+        return {name: one.speed for name, one in self.deployments.items() if one.speed}
 
 
 @dataclass(frozen=True)
@@ -115,6 +136,18 @@ class Sifted:
 def of_answer(exhausted_s: float | None) -> Outcome:
     """An answer; its headers may say that it was the last one for now."""
     return Outcome("ok", cool=_until_reset(exhausted_s))
+
+
+def took(answer: Answer) -> Took | None:
+    """What an answer says of its deployment's speed; None where nobody has looked at the clock."""
+    if answer.first_token_ms is None:
+        return None
+    return Took(answer.first_token_ms, answer.usage.output_tokens, answer.latency_ms - answer.first_token_ms)
+
+
+def silent(attempt: Attempt) -> Took | None:
+    """What it says of a deployment's speed that another's first token came before its own."""
+    return None if attempt.silent_ms is None else Took(attempt.silent_ms, is_silent=True)
 
 
 def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:

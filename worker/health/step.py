@@ -77,10 +77,11 @@ class WatchDeployment:
             raise DeploymentUnavailable(
                 f"{deployment.name}: {reason}", wait_s=wait_s, is_broken=begun.refused in ("open", "probing")
             )
-        outcome, ended_with, started = rules.Outcome(), None, time.monotonic()
+        outcome, took = rules.Outcome(), None
+        ended_with, started = None, time.monotonic()
         try:
             answer = await proceed(attempt)
-            outcome = rules.of_answer(answer.exhausted_s)
+            outcome, took = rules.of_answer(answer.exhausted_s), rules.took(answer)
             return answer
         except BaseException as error:
             ended_with = error
@@ -90,8 +91,9 @@ class WatchDeployment:
         finally:
             took_s = time.monotonic() - started
             tell_end(self._watch, deployment, ended_with, outcome, took_s=took_s)
+            took = took or rules.silent(attempt)
             turned = await self._store.finish(
-                deployment, outcome, attempt=attempt_id, begun=begun, jitter=self._jitter()
+                deployment, outcome, attempt=attempt_id, begun=begun, jitter=self._jitter(), took=took
             )
             if turned.to:
                 self._watch.turned(deployment, to=turned.to, open_s=turned.open_s, why=turned.why)

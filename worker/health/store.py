@@ -18,9 +18,10 @@ import redis.asyncio
 import redis.exceptions
 
 from producer_sdk.contract import Crossing, Straight
-from worker.health.rules import CoolDown, Outcome, Pause, Standing, View
+from worker.health.rules import CoolDown, Outcome, Pause, Standing, Took, View
 from worker.health.watching import Unwatched, Watch, tell_view
 from worker.routing_file import Deployment
+from worker.speed import STALE_S, Speed
 
 T = TypeVar("T")
 Arguments = list[str | int]
@@ -34,6 +35,7 @@ LEAST_CALLS = 5
 FAILED_SHARE = 500  # thousandths
 FAILED_IN_A_ROW = 5
 FIRST_OPEN_MS, LONGEST_OPEN_MS = 5_000, 120_000
+LEAST_PACED_TOKENS = 16  # shorter answers do not tell how long a token takes
 logger = logging.getLogger(__name__)
 
 
@@ -81,11 +83,14 @@ class HealthStore:
         folder = Path(__file__).parent
         self._lease_ms = int(lease_s * 1000)
         self._held: dict[str, str] = {}  # attempt -> where its slot is
-        self._begin, self._finish, self._beat, self._look, self._pause = (
-            redis.register_script((folder / f"{verb}.lua").read_text())
-            for verb in ("begin", "finish", "beat", "look", "pause")
+        begin, finish, beat, look, pause, measure = (
+            (folder / f"{verb}.lua").read_text()
+            for verb in ("begin", "finish", "beat", "look", "pause", "measure")
         )
-        self._view, self._seen = View(), float("-inf")
+        self._begin, self._finish, self._beat, self._look, self._pause = (
+            redis.register_script(script) for script in (begin, measure + finish, beat, look, pause)
+        )
+        self._view, self._seen, self._missed = View(), float("-inf"), float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
     async def begin(self, deployment: Deployment, *, attempt: str, forced: bool) -> Begun:
@@ -108,15 +113,26 @@ class HealthStore:
         return Begun(int(at_ms), refused.decode(), int(wait_ms) / 1000, _text(why))
 
     async def finish(
-        self, deployment: Deployment, outcome: Outcome, *, attempt: str, begun: Begun, jitter: float
+        self,
+        deployment: Deployment,
+        outcome: Outcome,
+        *,
+        attempt: str,
+        begun: Begun,
+        jitter: float,
+        took: Took | None = None,
     ) -> Turned:
-        """Free the attempt's slot and learn from its outcome, once. `jitter` is from 0 to 1."""
+        """Free the attempt's slot and learn from its outcome and from how long it `took`, once.
+
+        `jitter` is from 0 to 1.
+        """
         self._held.pop(attempt, None)
         cool = outcome.cool or CoolDown(0.0, "", "")
         call: Arguments = [attempt, begun.at_ms, outcome.verdict, int(outcome.too_much)]
         cools: Arguments = [int(cool.left_s * 1000), cool.kind, cool.why, int(outcome.whole_provider)]
         breaker = [HALF_WINDOW_MS, LEAST_CALLS, FAILED_SHARE, FAILED_IN_A_ROW, FIRST_OPEN_MS, LONGEST_OPEN_MS]
         args: Arguments = [*call, *cools, int(800 + 400 * jitter), LIFE_MS, *breaker, self._now()]
+        args += _said(took)
         keys = self._keys(deployment)
         reply = await self._asked("finish", lambda: self._finish(keys=keys, args=args))
         if reply is None:
@@ -136,15 +152,21 @@ class HealthStore:
 
     async def view(self, deployments: Callable[[], Mapping[str, Deployment]]) -> tuple[View, float]:
         """How all stand, and how many seconds ago that was; Redis is asked once a second, whoever asks."""
-        if time.monotonic() - self._seen > VIEW_S:
+        if time.monotonic() - max(self._seen, self._missed) > VIEW_S:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._refresh(tuple(deployments().values())))
             await asyncio.shield(self._looking)
         return self._view, max(0.0, time.monotonic() - self._seen)
 
+    async def speeds(self, deployments: Callable[[], Mapping[str, Deployment]]) -> Mapping[str, Speed]:
+        """How fast those are that have answered, by the same view."""
+        return (await self.view(deployments))[0].speeds
+
     async def _refresh(self, deployments: Sequence[Deployment]) -> None:
         asked = time.monotonic()
         seen = await self._asked("look", lambda: self.look(deployments))
+        if seen is None:
+            self._missed = time.monotonic()
         self._view = View(pauses=self._view.pauses) if seen is None else seen
         self._seen = asked
         if seen is not None:
@@ -215,7 +237,24 @@ def _standing(row: Sequence[Any], now_ms: int) -> Standing:
         is_probed=bool(row[6]),
         in_flight=int(row[7]),
         limit=None if row[5] is None else int(row[5]) // 1000,
+        speed=_speed(row[8:14], now_ms),
     )
+
+
+def _speed(row: Sequence[Any], now_ms: int) -> Speed | None:
+    answers, first_us, rated, token_us, output_mt, measured = (int(value or 0) for value in row)
+    if not answers:
+        return None
+    token_ms = token_us / 1000 if rated else None
+    return Speed(answers, first_us / 1000, token_ms, output_mt / 1000, max(0, now_ms - measured) / 1000)
+
+
+def _said(took: Took | None) -> Arguments:
+    """An answer's times as the script takes them."""
+    if took is None:
+        return ["", 0, 0, 0, LEAST_PACED_TOKENS, int(STALE_S * 1000)]
+    times: Arguments = [took.first_ms, int(took.is_silent), took.output_tokens, took.output_ms]
+    return [*times, LEAST_PACED_TOKENS, int(STALE_S * 1000)]
 
 
 def _pauses(raw: Sequence[bytes], now_ms: int) -> tuple[Pause, ...]:

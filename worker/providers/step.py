@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
@@ -75,7 +76,9 @@ class CallProvider:
         charged = charge(attempt, reply, cards=self._cards, answered_at=datetime.now(UTC))
         if charged.flag:
             self._warn(attempt, charged.flag)
-        return _answer(attempt, reply, charged, latency_ms=int((time.monotonic() - started) * 1000))
+        answer = _answer(attempt, reply, charged, latency_ms=int((time.monotonic() - started) * 1000))
+        first = exchange.first_token
+        return answer if first is None else replace(answer, first_token_ms=int((first - started) * 1000))
 
     def _warn(self, attempt: Attempt, flag: str) -> None:
         """Once for each deployment: its rows in the ledger say it for every call."""
@@ -98,6 +101,7 @@ class _Exchange:
         self._provider = provider
         self._request = request
         self._events = EventStream()
+        self.first_token: float | None = None  # on the monotonic clock
 
     async def run(self, attempt: Attempt) -> Reply:
         response = await self._send(attempt)
@@ -108,7 +112,7 @@ class _Exchange:
                 raise _with_hint(await self._refusal(response), attempt.exhausted_s)
             if not _is_stream(response):
                 raise not_a_stream(await _some_of(response))
-            await self._read(response)
+            await self._read(response, attempt)
             await self._cross("after_last")
         except failures.FOREIGN as error:
             usage, billed = self._known()
@@ -130,7 +134,7 @@ class _Exchange:
         except failures.FOREIGN as error:
             raise failures.before_answer(self._provider, error, sent=attempt.sent) from error
 
-    async def _read(self, response: httpx.Response) -> None:
+    async def _read(self, response: httpx.Response, attempt: Attempt) -> None:
         """Read until the closing event, or the end of the stream."""
         first = middle = True
         chunks = pieces(response)
@@ -140,6 +144,8 @@ class _Exchange:
                 first = False
             self._take(chunk)
             if middle and self.reader.begun:
+                self.first_token = time.monotonic()
+                await attempt.speaks()
                 await self._cross("middle")
                 middle = False
             if self.reader.closed:
@@ -151,6 +157,8 @@ class _Exchange:
                 code="no_finish_reason",
                 usage=self.reader.usage,
             )
+        if middle:
+            await attempt.speaks()
 
     def _take(self, chunk: bytes) -> None:
         try:

@@ -1,18 +1,20 @@
-"""The plan of a job: a pure function of the job, its limits and the prices, with a reason for what it leaves out."""
+"""The plan of a job: a pure function of the job, its limits, the prices and the measured speeds, with its reasons."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, usd_text
-from worker.job_run import JobRun, Plan, PlannedCall
+from producer_sdk.contract import ErrorCode, JobError, Message, Usage, to_pico, usd_text
+from worker.job_run import JobRun, Plan, PlannedCall, too_slow
 from worker.rate_card import RateCard
+from worker.routing import strategies
+from worker.routing.strategies import Asked
 from worker.routing.tokens import InputBound
 from worker.routing_file import Deployment
+from worker.speed import Speed, expected_tokens
 
 _MOST_NAMED = 6
 _UNBOUND = InputBound(0, 0)  # of what is left out before its size matters
@@ -50,8 +52,7 @@ class _Need:
 
     output: int
     limit_pico: int | None
-    input_bound: int = 0
-    input_at_least: int = 0
+    input: InputBound
 
 
 def usable(
@@ -68,87 +69,132 @@ def plan(
     cards: Mapping[str, RateCard],
     missing: Mapping[str, str],
     bounds: Mapping[str, InputBound],
+    speeds: Mapping[str, Speed] | None = None,
+    left_ms: float = math.inf,
 ) -> Planned:
-    """The deployments to try, in order: alias after alias, inside each by weight, the same for the same job.
+    """The deployments to try, in order: alias after alias, inside each by its strategy, the same for the same job.
 
-    `missing` names deployments that cannot be used, each with its reason; `bounds` are those of all others. A job
-    with a static prefix is drawn by that prefix's key, so that the provider's cache of it stays warm. The answer is
-    as long as the first deployment can write it at most; one that cannot write so much is left out.
+    `missing` names deployments that cannot be used, each with its reason; `bounds` are those of all others. `speeds`
+    are what the fleet has measured of them, `left_ms` is the time that the chain has: what is foretold to need more is
+    left out, but never the last. The answer is as long as the first deployment can write it at most; one that cannot
+    write so much is left out.
     """
-    task, seed = job_run.known_task(), _seed(job_run)
+    task = job_run.known_task()
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
-    need = _Need(job_run.max_output_tokens, limit)
+    orders = _Orders(job_run, cards, bounds, speeds or {})
+    output = job_run.max_output_tokens
     calls: dict[str, PlannedCall] = {}
     left_out: dict[str, LeftOut] = {}
     for alias in job_run.aliases:
-        for deployment in ordered(job_run.routing.aliases[alias], seed=seed):
+        for deployment in orders.of(alias):
             name = deployment.name
             if name in calls or name in left_out:
                 continue
-            asked = need if calls else replace(need, output=min(need.output, deployment.max_output_tokens))
-            bound = bounds.get(name, _UNBOUND)
-            asked = replace(asked, input_bound=bound.highest, input_at_least=bound.lowest)
-            reason = _unfit(deployment, card=cards.get(name), missing=missing.get(name), need=asked)
-            if reason:
-                left_out[name] = reason
+            asked = output if calls else min(output, deployment.max_output_tokens)
+            need = _Need(asked, limit, bounds.get(name, _UNBOUND))
+            found = _call(deployment, alias, card=cards.get(name), missing=missing.get(name), need=need)
+            if isinstance(found, LeftOut):
+                left_out[name] = found
             else:
-                highest = cards[name].highest(input_tokens=bound.highest, output_tokens=asked.output)
-                calls[name] = PlannedCall(deployment, alias, cards[name], highest)
-                need = asked
-    found = Plan(tuple(calls.values()), tuple((left.name, left.reason) for left in left_out.values()))
-    return Planned(found, need.output, None if calls else _nothing_left(tuple(left_out.values())))
+                calls[name] = replace(found, predicted_ms=ms) if (ms := orders.ms.get(name)) else found
+                output = asked
+    in_time, too_slow = _in_time(tuple(calls.values()), left_ms)
+    named = tuple((left.name, left.reason) for left in left_out.values())
+    found_plan = Plan(in_time, named + too_slow)
+    return Planned(found_plan, output, None if calls else _nothing_left(tuple(left_out.values())))
+
+
+class _Orders:
+    """The order of each alias's deployments, for one job."""
+
+    def __init__(
+        self,
+        job_run: JobRun,
+        cards: Mapping[str, RateCard],
+        bounds: Mapping[str, InputBound],
+        speeds: Mapping[str, Speed],
+    ) -> None:
+        self.ms = _predicted_ms(job_run, speeds)
+        self._job_run = job_run
+        self._cards = cards
+        self._bounds = bounds
+        first = job_run.messages[0].cache_key if job_run.messages else None
+        seed = f"{job_run.job.tenant}\0{first}" if first else str(job_run.job_id)
+        drawn = strategies.draw(job_run.job_id)
+        self._asked = Asked(seed, has_prefix=bool(first), draw=drawn, latency_ms=self.ms)
+
+    def of(self, alias: str) -> list[Deployment]:
+        """The alias's deployments in the order of its strategy."""
+        routing = self._job_run.routing
+        deployments, strategy = routing.aliases[alias], routing.strategies.get(alias, "weighted")
+        asked = self._asked
+        if strategy == "cheapest":
+            asked = replace(asked, cost_pico=self._costs(deployments))
+        return strategies.STRATEGIES[strategy](deployments, asked)
+
+    def _costs(self, deployments: tuple[Deployment, ...]) -> dict[str, int]:
+        """What the job costs at each, the input as the tightest of their bounds counts it, the answer as long as asked.
+
+        One count for all: bytes are several times more than tokens, and say nothing of the price.
+        """
+        priced = [d for d in deployments if d.name in self._cards and d.name in self._bounds]
+        tokens = min((self._bounds[d.name].highest for d in priced), default=0)
+        usage = Usage(input_tokens=tokens, output_tokens=self._job_run.max_output_tokens)
+        return {d.name: self._cards[d.name].cost(usage) for d in priced}
+
+
+def _predicted_ms(job_run: JobRun, speeds: Mapping[str, Speed]) -> dict[str, int]:
+    """How long each of the job's deployments takes whose speed is known."""
+    aliases = job_run.routing.aliases
+    names = {d.name for alias in job_run.aliases for d in aliases[alias]} if speeds else ()
+    known = {name: speeds[name] for name in names if name in speeds and speeds[name].is_known}
+    tokens = expected_tokens(known.values(), at_most=job_run.max_output_tokens)
+    return {name: max(1, speed.predicted_ms(tokens)) for name, speed in known.items()}
+
+
+def _in_time(
+    calls: tuple[PlannedCall, ...], left_ms: float
+) -> tuple[tuple[PlannedCall, ...], tuple[tuple[str, str], ...]]:
+    """The calls that are not foretold to take too long, and why the others are left out. A forecast empties no plan."""
+    in_time = [call for call in calls if call.predicted_ms is None or call.predicted_ms <= left_ms]
+    if len(in_time) == len(calls):
+        return calls, ()
+    in_time = in_time or [min(calls, key=lambda call: call.predicted_ms or 0)]
+    kept = {call.deployment.name for call in in_time}
+    slow = [call for call in calls if call.deployment.name not in kept]
+    return tuple(in_time), tuple((call.deployment.name, too_slow(call, left_ms)) for call in slow)
+
+
+def _call(
+    deployment: Deployment, alias: str, *, card: RateCard | None, missing: str | None, need: _Need
+) -> PlannedCall | LeftOut:
+    """The call with its highest cost, or why the deployment is left out."""
+    if missing is not None or card is None:
+        return LeftOut(deployment.name, Cause.UNUSABLE, missing or "no price")
+    if deployment.max_output_tokens < need.output:
+        reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
+        return LeftOut(deployment.name, Cause.UNUSABLE, reason)
+    at_least, room = need.input.lowest, deployment.context_tokens
+    if at_least + need.output > room:
+        reason = f"context too long: at least {at_least} + {need.output} tokens, it takes {room}"
+        return LeftOut(deployment.name, Cause.TOO_LONG, reason)
+    highest = card.highest(input_tokens=need.input.highest, output_tokens=need.output)
+    if need.limit_pico is not None and highest > need.limit_pico:
+        left = usd_text(max(0, need.limit_pico))
+        reason = f"too dear: up to {usd_text(highest)} USD, the task's limit leaves {left}"
+        return LeftOut(deployment.name, Cause.TOO_DEAR, reason)
+    return PlannedCall(deployment, alias, card, highest)
 
 
 def followed_up(
     call: PlannedCall, messages: tuple[Message, ...], *, bound: InputBound, max_output_tokens: int
 ) -> PlannedCall | None:
     """The call with more messages, whose whole input has this bound; None where it is surely too long."""
-    need = _Need(max_output_tokens, None, bound.highest, bound.lowest)
-    if _unfit(call.deployment, card=call.card, missing=None, need=need):
+    need = _Need(max_output_tokens, None, bound)
+    longer = _call(call.deployment, call.alias, card=call.card, missing=None, need=need)
+    if isinstance(longer, LeftOut):
         return None
-    highest = call.card.highest(input_tokens=bound.highest, output_tokens=max_output_tokens)
-    return replace(call, highest_pico=highest, follow_up=messages)
-
-
-def _unfit(
-    deployment: Deployment, *, card: RateCard | None, missing: str | None, need: _Need
-) -> LeftOut | None:
-    """Why the deployment is left out, or None."""
-    if missing is not None or card is None:
-        return LeftOut(deployment.name, Cause.UNUSABLE, missing or "no price")
-    if deployment.max_output_tokens < need.output:
-        reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
-        return LeftOut(deployment.name, Cause.UNUSABLE, reason)
-    at_least, room = need.input_at_least, deployment.context_tokens
-    if at_least + need.output > room:
-        reason = f"context too long: at least {at_least} + {need.output} tokens, it takes {room}"
-        return LeftOut(deployment.name, Cause.TOO_LONG, reason)
-    highest = card.highest(input_tokens=need.input_bound, output_tokens=need.output)
-    if need.limit_pico is not None and highest > need.limit_pico:
-        left = usd_text(max(0, need.limit_pico))
-        reason = f"too dear: up to {usd_text(highest)} USD, the task's limit leaves {left}"
-        return LeftOut(deployment.name, Cause.TOO_DEAR, reason)
-    return None
-
-
-def ordered(deployments: tuple[Deployment, ...], *, seed: str) -> list[Deployment]:
-    """By weight: each position is drawn in proportion to the weights left (an exponential race, seeded by hash).
-
-    Weight 0 comes last, in the file's order.
-    """
-    weighted = sorted((d for d in deployments if d.weight), key=lambda d: _race(d, seed))
-    return weighted + [d for d in deployments if not d.weight]
-
-
-def _race(deployment: Deployment, seed: str) -> float:
-    digest = hashlib.sha256(f"{seed}\0{deployment.name}".encode()).digest()
-    uniform = (int.from_bytes(digest[:7], "big") + 1) / (2**56 + 1)
-    return -math.log(uniform) / deployment.weight
-
-
-def _seed(job_run: JobRun) -> str:
-    first = job_run.messages[0].cache_key if job_run.messages else None
-    return f"{job_run.job.tenant}\0{first}" if first else str(job_run.job_id)
+    return replace(longer, follow_up=messages, predicted_ms=call.predicted_ms)
 
 
 def _nothing_left(left_out: tuple[LeftOut, ...]) -> JobError:

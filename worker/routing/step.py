@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
+from typing import Protocol
 
 from producer_sdk.contract import Message
 from worker.errors import JobStopped
@@ -12,7 +14,16 @@ from worker.rate_card import RateCard
 from worker.routing import rules
 from worker.routing.bounds import InputBounds
 from worker.routing.tokens import Count
-from worker.routing_file import Tokenizer
+from worker.routing_file import Deployment, Tokenizer
+from worker.speed import Speed
+
+
+class Speeds(Protocol):
+    """What knows how fast deployments have answered."""
+
+    async def __call__(self, deployments: Callable[[], Mapping[str, Deployment]]) -> Mapping[str, Speed]:
+        """By name, of those among these that have answered."""
+        ...
 
 
 class PlanRoute:
@@ -24,25 +35,42 @@ class PlanRoute:
         cards: Mapping[str, RateCard],
         missing: Mapping[str, str],
         counts: Mapping[Tokenizer, Count] | None = None,
+        speeds: Speeds | None = None,
     ) -> None:
         """`cards`: prices by deployment; `missing`: why a deployment cannot be used ("no OPENAI_API_KEY").
 
-        `counts`: what counts a text by each vocabulary; those that are not there are replaced by bytes.
+        `counts`: what counts a text by each vocabulary; those that are not there are replaced by bytes. `speeds`: how
+        fast deployments have answered; None: that is never asked.
         """
         self._cards = cards
         self._missing = missing
         self._bounds = InputBounds(counts or {})
+        self._speeds = speeds
 
     async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
         """Raises JobStopped when nothing is left: context_too_long, cost_limit or provider_unavailable."""
         usable = rules.usable(job_run, cards=self._cards, missing=self._missing)
         bounds = await self._bounds.of(job_run, usable)
-        planned = rules.plan(job_run, cards=self._cards, missing=self._missing, bounds=bounds)
+        speeds = await self._speeds(job_run.routing.deployments) if self._speeds else {}
+        planned = rules.plan(
+            job_run,
+            cards=self._cards,
+            missing=self._missing,
+            bounds=bounds,
+            speeds=speeds,
+            left_ms=1000 * job_run.remaining_s(),
+        )
         job_run.plan = planned.plan
         job_run.max_output_tokens = planned.max_output_tokens
         if planned.error:
             raise JobStopped(planned.error)
         return await proceed(job_run)
+
+    def untimed(self) -> PlanRoute:
+        """The same without speeds: whatever a job might be planned to cost, however fast its deployments are then."""
+        plan = copy(self)
+        plan._speeds = None
+        return plan
 
     async def followed_up(
         self, job_run: JobRun, call: PlannedCall, messages: tuple[Message, ...]

@@ -1,14 +1,16 @@
-"""Aliases in routing.yaml: lists of weighted deployments, each one model at one provider."""
+"""Aliases in routing.yaml: deployments, each one model at one provider, and the strategy that orders them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import get_args
 
-from worker.routing_file import Deployment, Dialect, Provider, Tokenizer
+from worker.routing_file import Deployment, Dialect, Provider, Strategy, Tokenizer
 from worker.routing_load.prices import price_of
 from worker.routing_load.yaml_nodes import Place
 
+ALIAS_KEYS = ("strategy", "deployments")
 DEPLOYMENT_KEYS = (
     "provider",
     "model",
@@ -27,8 +29,29 @@ SERVICE_TIERS: dict[Dialect, tuple[str, ...]] = {
 }
 
 
-def alias_of(place: Place, providers: dict[str, Provider]) -> tuple[Deployment, ...]:
-    """The deployments of one alias, in the file's order."""
+@dataclass(frozen=True)
+class Alias:
+    """One alias: its deployments in the file's order, where each stands, and what orders them."""
+
+    deployments: tuple[Deployment, ...] = ()
+    places: tuple[Place, ...] = ()
+    strategy: Strategy = "weighted"
+
+
+def alias_of(place: Place, providers: dict[str, Provider]) -> Alias:
+    """One alias: a list of deployments, or a mapping of those and a strategy."""
+    if not place.is_mapping():
+        return Alias(*_deployments(place, providers))
+    fields = place.fields(ALIAS_KEYS, required=("deployments",))
+    strategy: Strategy = fields.choice("strategy", get_args(Strategy)) or "weighted"
+    if "deployments" not in fields.entries:
+        return Alias(strategy=strategy)
+    return Alias(*_deployments(fields.entries["deployments"], providers), strategy)
+
+
+def _deployments(
+    place: Place, providers: dict[str, Provider]
+) -> tuple[tuple[Deployment, ...], tuple[Place, ...]]:
     items = place.items()
     deployments = tuple(_deployment(item, providers) for item in items)
     names = [deployment.name for deployment in deployments]
@@ -37,7 +60,7 @@ def alias_of(place: Place, providers: dict[str, Provider]) -> tuple[Deployment, 
             item.fault(f"'{names[number]}' stands twice in this alias: remove one, or raise its weight")
     if not items and place.is_list():
         place.fault("an alias needs at least one deployment")
-    return deployments
+    return deployments, tuple(items)
 
 
 def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
@@ -71,14 +94,13 @@ def _texts(place: Place | None) -> tuple[str, ...]:
     return (place.text(),) if place.is_scalar() else tuple(item.text() for item in place.items())
 
 
-def check_same_everywhere(places: dict[str, Place], aliases: dict[str, tuple[Deployment, ...]]) -> None:
+def check_same_everywhere(aliases: Iterable[Alias]) -> None:
     """A deployment is one thing: only its weight may differ from alias to alias."""
     first: dict[str, Deployment] = {}
-    for alias, deployments in aliases.items():
-        for number, deployment in enumerate(deployments):
+    for alias in aliases:
+        for item, deployment in zip(alias.places, alias.deployments, strict=True):
             known = first.setdefault(deployment.name, deployment)
             if "?" not in deployment.name and replace(known, weight=deployment.weight) != deployment:
-                item = places[alias].items()[number]
                 item.fault(
                     f"'{deployment.name}' has other limits or prices in another alias: state the same ones"
                 )

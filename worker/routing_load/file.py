@@ -82,7 +82,7 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
         fields.entries_of("providers"), lambda name, place: provider_of(name, place, local_url=local_url)
     )
     aliases = _named(fields.entries_of("aliases"), lambda _name, alias: alias_of(alias, providers))
-    check_same_everywhere(fields.entries_of("aliases"), aliases)
+    check_same_everywhere(aliases.values())
     tasks = _named(fields.entries_of("tasks"), lambda name, task: task_of(name, task, aliases))
     for name, task in fields.entries_of("tasks").items():
         check_task_name(task, name)
@@ -101,7 +101,7 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
     return RoutingFile(
         version="",
         providers=providers,
-        aliases=aliases,
+        aliases={name: alias.deployments for name, alias in aliases.items()},
         tasks=tasks,
         tiers=tiers,
         tenants=tenants,
@@ -109,6 +109,7 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
         fleet=budget_of(fields.entries["fleet"].fields(BUDGET_KEYS))
         if "fleet" in fields.entries
         else NO_BUDGET,
+        strategies={name: alias.strategy for name, alias in aliases.items() if alias.strategy != "weighted"},
     )
 
 

@@ -19,6 +19,7 @@ TASK_KEYS = (
     "requires_citations",
     "max_output_tokens",
     "cache_ttl_s",
+    "hedge_after_ms",
 )
 _TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
 _TENANT_NAME: TypeAdapter[str] = TypeAdapter(TenantName)
@@ -37,6 +38,7 @@ def task_of(name: str, place: Place, aliases: Collection[str]) -> TaskRule:
         requires_citations=fields.truth("requires_citations", default=False),
         max_output_tokens=fields.whole("max_output_tokens", high=100_000_000),
         cache_ttl_s=fields.whole("cache_ttl_s", low=0, high=31_536_000) or 0,
+        hedge_after_ms=fields.whole("hedge_after_ms", high=86_400_000),
     )
 
 

@@ -155,6 +155,10 @@ class Place:
         node = self.node
         return [str(key.value) for key, _value in node.value] if isinstance(node, yaml.MappingNode) else []
 
+    def is_mapping(self) -> bool:
+        """Whether a mapping stands here."""
+        return isinstance(self.node, yaml.MappingNode)
+
     def is_list(self) -> bool:
         """Whether a list stands here."""
         return isinstance(self.node, yaml.SequenceNode)

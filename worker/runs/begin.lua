@@ -5,13 +5,12 @@
 --       6 the request's digest, 7 its last turns' ("": not compared), 8 its number of messages, 9 life of all this (ms),
 --       10 most requests remembered, 11 most jobs in the set, 12 "1": a run that is not known here is new, 13 "" or the
 --       time in ms, for tests that move the clock
--- Returns {"" | "unknown" | "stopped" | "wall_time" | "calls" | "repeats", number of the run from 1, "ms why" of a stop, 1 if the
---       job was there before the stop}
+-- Returns {"" | "unknown" | "stopped" | "wall_time" | "calls" | "repeats", number of the run from 1 ("": the fewest jobs that
+--       one of them may still have, -1: no cap), "ms why" of a stop, 1 if the job was there before the stop}
 local time = redis.call('TIME')
 local now = tonumber(ARGV[13]) or time[1] * 1000 + math.floor(time[2] / 1000)
-local job, runs = ARGV[1], #KEYS / 4
+local job, runs, messages, life = ARGV[1], #KEYS / 4, tonumber(ARGV[8]), tonumber(ARGV[9])
 local most_calls, most_s, most_repeats = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local messages, life = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local function key(run, which) return KEYS[(run - 1) * 4 + which] end
 
@@ -33,14 +32,17 @@ for run = 1, runs do
     return { 'stopped', run, mark, before and 1 or 0 }
   end
 end
-for run = 1, ARGV[12] == '1' and 0 or runs do
-  if redis.call('EXISTS', key(run, 1)) == 0 then return { 'unknown', run, '', 0 } end
-end
 for run = 1, runs do
-  local began = tonumber(redis.call('HGET', key(run, 1), 'began')) or now
-  if most_s > 0 and now - began >= most_s * 1000 then return refuse('wall_time', run) end
+  local began = tonumber(redis.call('HGET', key(run, 1), 'began'))
+  if not began and ARGV[12] ~= '1' then return { 'unknown', run, '', 0 } end
+  if most_s > 0 and now - (began or now) >= most_s * 1000 then return refuse('wall_time', run) end
 end
-if redis.call('ZSCORE', key(1, 3), job) then return { '', 0, '', 0 } end
+local function left()
+  local most = 0
+  for run = 1, runs do most = math.max(most, tonumber(redis.call('HGET', key(run, 1), 'calls')) or 0) end
+  return { '', most_calls > 0 and math.max(0, most_calls - most) or -1, '', 0 }
+end
+if redis.call('ZSCORE', key(1, 3), job) then return left() end
 
 -- How often a digest has come, and with how many messages last. Turns count when the conversation has grown since.
 local function seen(run, digest)
@@ -75,4 +77,4 @@ for run = 1, runs do
   end
   keep(run)
 end
-return { '', 0, '', 0 }
+return left()

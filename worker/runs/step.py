@@ -77,7 +77,9 @@ class CapRun:
         if not runs:
             return await proceed(job_run)
         met = await self._met(job_run, runs)
-        if met is not None:
+        if not isinstance(met, rules.Met):
+            job_run.run_calls_left = met
+        else:
             await self._end(job_run, runs)
             raise JobStopped(rules.end_of(met, tenant.tier))
         try:
@@ -89,8 +91,8 @@ class CapRun:
         await self._end(job_run, runs)
         return answer
 
-    async def _met(self, job_run: JobRun, runs: tuple[str, ...]) -> rules.Met | None:
-        """The cap that the job meets, if it does; else it is counted, after whatever the ledger knows."""
+    async def _met(self, job_run: JobRun, runs: tuple[str, ...]) -> rules.Met | int | None:
+        """The cap that the job meets; else it is counted, after whatever the ledger knows: how many more may follow."""
         tenant, sameness = job_run.known_tenant(), await _sameness(job_run)
         for are_new in (not _is_capped(tenant.tier), True):
             met = await self._runs.begin(

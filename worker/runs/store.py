@@ -78,10 +78,11 @@ class Runs:
         tier: Tier,
         sameness: Sameness | None,
         are_new: bool = False,
-    ) -> Met | Unknown | None:
+    ) -> Met | Unknown | int | None:
         """Count a job into these runs, its own first, once; or the cap that it meets. `sameness`: None is compared.
 
-        UNKNOWN: one of the runs is not known here, and nothing was counted; `are_new`: then it is a new one.
+        Returns how many more jobs all of them may have, None where that has no cap. UNKNOWN: one of the runs is not
+        known here, and nothing was counted; `are_new`: then it is a new one.
         """
         which = ("counts", "requests", "jobs", "stopped")
         keys = [self._key(tenant, name, run) for run in runs for name in which]
@@ -98,7 +99,7 @@ class Runs:
 
         cap, number, mark, was_before = await self._crossing.cross("redis:run_begin", begin)
         if not cap:
-            return None
+            return number if number >= 0 else None
         if cap == b"unknown":
             return UNKNOWN
         why = mark.decode(errors="replace").partition(" ")[2]

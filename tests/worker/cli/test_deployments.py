@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from tests.servers import Valkey
 from worker.cli.main import cli
-from worker.health.rules import CoolDown, Outcome
+from worker.health.rules import CoolDown, Outcome, Took
 from worker.health.store import HealthStore
 from worker.routing_load import load
 
@@ -50,7 +50,9 @@ def run(valkey: Valkey, namespace: str, routing: Path) -> Run:
     return lambda *words: CliRunner().invoke(cli, list(words), env=env)
 
 
-def learn(valkey: Valkey, namespace: str, routing: Path, **outcomes: tuple[Outcome, int]) -> None:
+def learn(
+    valkey: Valkey, namespace: str, routing: Path, took: Took | None = None, **outcomes: tuple[Outcome, int]
+) -> None:
     """So many calls of each model ended so."""
 
     async def act() -> None:
@@ -61,7 +63,7 @@ def learn(valkey: Valkey, namespace: str, routing: Path, **outcomes: tuple[Outco
                 for number in range(times):
                     call = {"attempt": f"{model}{number}"}
                     begun = await health.begin(known[model], forced=False, **call)
-                    await health.finish(known[model], outcome, begun=begun, jitter=0.5, **call)
+                    await health.finish(known[model], outcome, begun=begun, jitter=0.5, took=took, **call)
                 await health.begin(known[model], attempt=f"{model}-open", forced=False)
 
     asyncio.run(act())
@@ -93,6 +95,18 @@ def test_each_deployment_says_its_state_why_and_its_calls(
     shown = run("deployments").stdout
     assert "local/n" in shown
     assert "5 calls in a row failed" in shown
+
+
+def test_each_deployment_says_how_fast_its_last_answers_were(
+    run: Run, valkey: Valkey, namespace: str, routing: Path
+) -> None:
+    learn(valkey, namespace, routing, m=(Outcome("ok"), 3), n=(Outcome("ok"), 1), took=Took(120, 41, 1_000))
+    found = {one["deployment"]: one for one in json.loads(run("deployments", "--json").stdout)["deployments"]}
+    speeds = [(one["first_token_ms"], one["tokens_per_s"]) for one in found.values()]
+    assert speeds == [(120, 40.0), (120, 40.0), (None, None)]
+    assert found["local/m"]["measured"].startswith("20")
+    assert found["cloud/c"]["measured"] is None
+    assert "120 ms" in run("deployments").stdout
 
 
 def test_a_pause_is_shown_until_it_is_resumed(run: Run) -> None:

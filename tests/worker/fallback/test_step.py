@@ -360,3 +360,30 @@ async def test_a_re_ask_that_its_budget_refuses_is_not_parked_for_the_paid_answe
     assert "no other attempt: budget_exceeded (window_spent)" in found.message
     with pytest.raises(HandBack, match="parked"):
         await called(planned("a", job=job_of(on_budget="park")), Rest(refused), retry_budget)
+
+
+def foretold(job_run: JobRun, **predicted_ms: int) -> JobRun:
+    """The same, with how long each of its calls is foretold to take."""
+    calls = (replace(call, predicted_ms=predicted_ms[call.deployment.model]) for call in job_run.plan.calls)
+    return replace(job_run, plan=Plan(tuple(calls)))
+
+
+async def test_after_a_failure_what_is_foretold_to_take_longer_than_is_left_is_skipped(retry_budget):
+    job_run = foretold(planned("a", "b", "c", deadline=time.monotonic() + 2), a=9_000, b=2_500, c=1_500)
+    attempts = Rest(error(Kind.OVERLOADED), answer_of())
+    await called(job_run, attempts, retry_budget)
+    assert tried(attempts) == ["a", "c"], "the first is the plan's to leave out"
+    [(name, reason)] = job_run.plan.left_out
+    assert (name, reason.startswith("too slow: about 2500 ms by its last answers, 1")) == ("local/b", True)
+
+
+async def test_the_last_one_left_is_skipped_only_with_less_than_half_of_its_time_left(retry_budget):
+    lucky = foretold(planned("a", "b", deadline=time.monotonic() + 2), a=100, b=3_500)
+    attempts = Rest(error(Kind.OVERLOADED), answer_of())
+    await called(lucky, attempts, retry_budget)
+    assert tried(attempts) == ["a", "b"]
+    late = foretold(planned("a", "b", deadline=time.monotonic() + 2), a=100, b=4_500)
+    attempts = Rest(error(Kind.OVERLOADED))
+    found = await ended(late, attempts, retry_budget)
+    assert tried(attempts) == ["a"]
+    assert (found.code, "local/b: too slow: about 4500 ms" in found.message) == ("provider_unavailable", True)

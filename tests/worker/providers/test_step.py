@@ -39,6 +39,14 @@ async def test_an_answer_comes_with_its_usage_model_and_price(twin: Twin, dialec
     assert call.finished == "complete"
 
 
+async def test_an_answer_says_when_its_first_token_came(twin: Twin, dialect: Dialect):
+    await behave(twin, {"latency_ms": 100, "chunk_ms": 10, "output_tokens": 20})
+    answer = await run(attempt(twin.url, dialect))
+    assert answer.first_token_ms is not None
+    assert answer.first_token_ms >= 100
+    assert answer.latency_ms - answer.first_token_ms >= 150, "the other nineteen"
+
+
 async def test_the_model_that_answered_is_the_one_reported(twin: Twin, dialect: Dialect):
     await behave(twin, {"answering_model": "twin-small-2026-11-01"})
     assert (await run(attempt(twin.url, dialect))).model == "twin-small-2026-11-01"

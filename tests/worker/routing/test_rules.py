@@ -8,14 +8,13 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from producer_sdk.contract import ErrorCode, Message, uuid7
 from tests.worker.job_runs import CLOUD, card, deployment, job_of, routing_of, run_of
 from worker.routing import rules
 from worker.routing.tokens import InputBound
-from worker.routing_file import TaskRule
+from worker.routing_file import Strategy, TaskRule
+from worker.speed import ENOUGH_ANSWERS, STALE_S, Speed
 
 CARDS = {"local/s": card(10), "local/l": card(1000), "cloud/c": card(50)}
 POOL = (deployment("s", weight=6), deployment("l", weight=3), deployment("c", provider=CLOUD, weight=1))
@@ -143,12 +142,6 @@ def test_the_same_job_gets_the_same_order_and_many_jobs_share_by_weight():
     assert [round(firsts[d.name] / 300) for d in POOL] == [6, 3, 1]
 
 
-def test_weight_zero_comes_last_in_the_files_order():
-    pool = (deployment("z", weight=0), deployment("y", weight=0), deployment("s", weight=1))
-    for number in range(20):
-        assert [d.model for d in rules.ordered(pool, seed=str(number))] == ["s", "z", "y"]
-
-
 def test_jobs_with_one_static_prefix_stay_on_one_deployment():
     routing = routing_of(aliases={"small": POOL, "large": ()})
 
@@ -161,19 +154,58 @@ def test_jobs_with_one_static_prefix_stay_on_one_deployment():
     assert len(set.union(*(first(str(number)) for number in range(20)))) == 3
 
 
-@given(
-    seed=st.text(max_size=20),
-    weights=st.lists(st.integers(0, 100), min_size=1, max_size=6),
-)
-def test_an_order_is_a_permutation_whatever_the_seed_and_weights(seed, weights):
-    pool = tuple(deployment(f"m{number}", weight=weight) for number, weight in enumerate(weights))
-    found = rules.ordered(pool, seed=seed)
-    assert sorted(found, key=lambda d: d.model) == sorted(pool, key=lambda d: d.model)
-    assert [d.weight == 0 for d in found] == sorted(d.weight == 0 for d in found)
-
-
 def test_the_plan_depends_on_nothing_but_its_arguments():
     job = job_of(job_id=uuid7())
     routing = routing_of(aliases={"small": POOL, "large": ()})
     found = [planned(run_of(job, routing=routing)) for _ in range(3)]
     assert found[0] == found[1] == found[2]
+
+
+def speed(first_ms: float, *, answers: int = 9, age_s: float = 1.0, output_tokens: float = 50) -> Speed:
+    return Speed(answers, first_ms, token_ms=10.0, output_tokens=output_tokens, age_s=age_s)
+
+
+def test_an_alias_is_ordered_by_its_strategy():
+    def first(strategy: Strategy, **changes) -> set[str]:
+        routing = routing_of(aliases={"small": POOL, "large": ()}, strategies={"small": strategy})
+        jobs = (job_of(job_id=UUID(int=number)) for number in range(30))
+        return {names(planned(run_of(job, routing=routing), **changes))[0] for job in jobs}
+
+    assert first("ordered") == {"local/s"}
+    assert first("weighted") == {"local/s", "local/l", "cloud/c"}
+    assert first("cheapest") == {"local/s"}
+    assert first("cheapest", cards={**CARDS, "cloud/c": card(1)}) == {"cloud/c"}
+    speeds = {"local/s": speed(900), "local/l": speed(200), "cloud/c": speed(400)}
+    assert first("fastest", speeds=speeds) == {"local/l"}
+
+
+def test_costs_are_compared_for_one_count_of_the_input_however_each_is_bounded():
+    routing = routing_of(aliases={"small": POOL[:2], "large": ()}, strategies={"small": "cheapest"})
+    bounds = {"local/s": InputBound(900, 0), "local/l": InputBound(200, 0)}
+    prices = {"local/s": card(10), "local/l": card(11)}
+    assert names(planned(run_of(routing=routing), bounds=bounds, cards=prices)) == ["local/s", "local/l"]
+
+
+def test_a_call_is_foretold_by_what_was_measured_for_one_length_of_the_answer():
+    speeds = {"local/s": speed(200, output_tokens=10), "local/l": speed(300, output_tokens=50)}
+    found = planned(run_of(), speeds=speeds)
+    assert [call.predicted_ms for call in found.plan.calls] == [500, 600]
+    found = planned(run_of(max_output_tokens=5), speeds=speeds)
+    assert [call.predicted_ms for call in found.plan.calls] == [250, 350]
+
+
+def test_nothing_is_foretold_by_few_or_old_answers():
+    speeds = {"local/s": speed(200, answers=ENOUGH_ANSWERS - 1), "local/l": speed(200, age_s=STALE_S + 1)}
+    assert [call.predicted_ms for call in planned(run_of(), speeds=speeds).plan.calls] == [None, None]
+
+
+def test_what_is_foretold_to_take_longer_than_is_left_is_left_out_but_never_the_last():
+    speeds = {"local/s": speed(2_000), "local/l": speed(900)}
+    found = planned(run_of(), speeds=speeds, left_ms=1_450.7)
+    assert names(found) == ["local/l"]
+    assert found.plan.left_out == (
+        ("local/s", "too slow: about 2500 ms by its last answers, 1450 ms are left"),
+    )
+    found = planned(run_of(), speeds=speeds, left_ms=1_000)
+    assert (names(found), found.error) == (["local/l"], None), "the quicker one is tried all the same"
+    assert names(planned(run_of(), speeds={"local/s": speed(2_000)}, left_ms=500)) == ["local/l"]

@@ -42,13 +42,19 @@ class Model:
         self.last: dict[tuple[str, str], int] = {}
         self.known: set[str] = set()
 
-    def begin(self, runs: tuple[str, ...], job: str, now: int, same: Sameness) -> tuple[str, str] | None:
+    def left(self, runs: tuple[str, ...]) -> int | None:
+        most = self.tier.run_max_calls
+        return None if most is None else max(0, most - max(self.calls[run] for run in runs))
+
+    def begin(
+        self, runs: tuple[str, ...], job: str, now: int, same: Sameness
+    ) -> tuple[str, str] | int | None:
         tier = self.tier
         for run in runs:
             if tier.run_max_seconds and now - self.began.get(run, now) >= tier.run_max_seconds * 1000:
                 return "wall_time", run
         if job in self.known:
-            return None
+            return self.left(runs)
         for run in runs:
             if tier.run_max_calls and self.calls[run] >= tier.run_max_calls:
                 return "calls", run
@@ -66,7 +72,7 @@ class Model:
         self.calls.update(runs)
         self.began = {**dict.fromkeys(runs, now), **self.began}
         self.known.add(job)
-        return None
+        return self.left(runs)
 
 
 CHAINS = st.sampled_from([("a",), ("b", "a"), ("c", "b", "a"), ("d",)])
@@ -89,7 +95,7 @@ def test_the_script_admits_what_the_model_admits(valkey: Valkey, steps, calls, s
                 job = f"{chain[0]}{number}"
                 told = {"put_ms": clock.ms, "tier": tier, "sameness": same, "are_new": True}
                 met = await runs.begin("acme", chain, job_id=job, **told)
-                found = (met.cap, met.run_id) if met else None
+                found = (met.cap, met.run_id) if isinstance(met, Met) else met
                 assert found == model.begin(chain, job, clock.ms, same)
 
     asyncio.run(both())
@@ -107,7 +113,7 @@ def runs(client: redis.asyncio.Redis, namespace: str, clock: Clock) -> Runs:
 
 async def begin(
     runs: Runs, job_id: str, *chain: str, tier: Tier | None = None, put_ms: int = START_MS, **more
-) -> Met | None:
+) -> Met | object | None:
     told = {"sameness": SAME, "are_new": True, **more}
     return await runs.begin(
         "acme", chain or ("r",), job_id=job_id, put_ms=put_ms, tier=tier or Tier("t"), **told
@@ -116,24 +122,24 @@ async def begin(
 
 async def test_interleaving_3_a_job_is_counted_once_however_often_it_is_delivered(runs: Runs):
     tier = Tier("t", run_max_calls=2, run_max_repeats=2)
-    assert [await begin(runs, "j1", tier=tier) for _ in range(5)] == [None] * 5
-    assert await begin(runs, "j2", tier=tier) is None
+    assert [await begin(runs, "j1", tier=tier) for _ in range(5)] == [1] * 5
+    assert await begin(runs, "j2", tier=tier) == 0, "jobs that the run may still have"
     assert await begin(runs, "j3", tier=tier) == Met("calls", "r")
 
 
 async def test_the_children_of_a_run_count_in_it(runs: Runs):
     tier = Tier("t", run_max_calls=3)
     for number in range(3):
-        assert await begin(runs, str(number), f"child-{number}", "root", tier=tier) is None
+        assert await begin(runs, str(number), f"child-{number}", "root", tier=tier) == 2 - number
     assert await begin(runs, "3", "child-3", "root", tier=tier) == Met("calls", "root")
-    assert await begin(runs, "4", "child-0", tier=tier) is None
+    assert await begin(runs, "4", "child-0", tier=tier) == 1
 
 
 async def test_tenants_have_runs_of_the_same_name_for_themselves(runs: Runs):
     tier = Tier("t", run_max_calls=1)
-    assert await begin(runs, "1", tier=tier) is None
+    assert await begin(runs, "1", tier=tier) == 0
     told = {"job_id": "2", "put_ms": 0, "tier": tier, "sameness": None, "are_new": True}
-    assert await runs.begin("globex", ("r",), **told) is None
+    assert await runs.begin("globex", ("r",), **told) == 0
     assert await runs.begin("acme", ("r",), **told) == Met("calls", "r")
 
 
@@ -217,8 +223,8 @@ async def test_a_run_that_is_not_known_is_said_so_and_seeded_once(runs: Runs, cl
     await runs.seed("acme", "r", calls=2, **seed)
     await runs.seed("acme", "r", calls=99, **seed)
     assert await begin(runs, "j", "r", "root", tier=tier, are_new=False) is UNKNOWN, "root is not"
-    assert await begin(runs, "j", "r", "root", tier=tier) is None
-    assert await begin(runs, "old", tier=tier, are_new=False) is None, "it was counted before"
+    assert await begin(runs, "j", "r", "root", tier=tier) == 1
+    assert await begin(runs, "old", tier=tier, are_new=False) == 1, "it was counted before"
     assert await begin(runs, "k", tier=tier, are_new=False) == Met("repeats", "r")
     clock.ms += 30_000
     assert await begin(runs, "l", tier=tier, are_new=False) == Met("wall_time", "r")
