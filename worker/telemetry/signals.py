@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from worker.errors import ConfigError
 
@@ -33,6 +33,16 @@ class Signals:
             ["scope", "percent"],
             registry=self._registry,
         )
+        self._routing_number = Gauge(
+            "fairlane_routing_number",
+            "The number of the routing.yaml with which new jobs begin here; it grows by one with each change",
+            registry=self._registry,
+        )
+        self._routing_refused = Counter(
+            "fairlane_routing_refused",
+            "How often a routing.yaml was refused here, so that the one before stayed",
+            registry=self._registry,
+        )
         self._sending: set[asyncio.Task[object]] = set()
         self._server: object = None
 
@@ -40,10 +50,22 @@ class Signals:
         """A window has reached a soft limit. Call it on the event loop."""
         logger.warning("budget soft limit: %d %% of the limit of %s is spent", percent, window)
         self._soft_limits.labels(scope, str(percent)).inc()
+        self._event("fairlane-budget-soft-limit", {"window": window, "scope": scope, "percent": percent})
+
+    def routing_changed(self, *, version: str, number: int) -> None:
+        """New jobs begin with another routing.yaml. Call it on the event loop."""
+        self._routing_number.set(number)
+        self._event("fairlane-routing-changed", {"version": version, "number": number})
+
+    def routing_refused(self, sentence: str) -> None:
+        """A routing.yaml was refused; the one before stays. Call it on the event loop."""
+        self._routing_refused.inc()
+        self._event("fairlane-routing-refused", {"why": sentence})
+
+    def _event(self, name: str, fields: dict[str, object]) -> None:
         if self.dispatcher is None:
             return
-        fields = {"window": window, "scope": scope, "percent": percent}
-        sending = asyncio.create_task(self._send("fairlane-budget-soft-limit", fields))
+        sending = asyncio.create_task(self._send(name, fields))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
 
