@@ -180,6 +180,7 @@ class FollowRouting:
             await self._publish(self.current, number=max(1, self._number))
         elif now and what == "stay":
             self._number, self._unfit = now.number, None
+            self._signals.routing_number(now.number)
         elif now and (
             self._unfit is None or self._unfit.version != now.version or time.monotonic() > self._unfit.until
         ):

@@ -52,9 +52,13 @@ class Signals:
         self._soft_limits.labels(scope, str(percent)).inc()
         self._event("fairlane-budget-soft-limit", {"window": window, "scope": scope, "percent": percent})
 
+    def routing_number(self, number: int) -> None:
+        """The number of the routing.yaml with which new jobs begin."""
+        self._routing_number.set(number)
+
     def routing_changed(self, *, version: str, number: int) -> None:
         """New jobs begin with another routing.yaml. Call it on the event loop."""
-        self._routing_number.set(number)
+        self.routing_number(number)
         self._event("fairlane-routing-changed", {"version": version, "number": number})
 
     def routing_refused(self, sentence: str) -> None:
