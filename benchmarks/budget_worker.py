@@ -92,8 +92,8 @@ async def one(assembly: Assembly, size: Size) -> str:
     )
     lease = Lease("bench", confirmed_until=float("inf"))
     try:
-        answer = await assembly.pipeline(
-            JobRun(job=job, lease=lease, routing=assembly.routing, message=b"{}")
+        answer = await assembly.routed.pipeline(
+            JobRun(job=job, lease=lease, routing=assembly.routed.routing, message=b"{}")
         )
     except (HandBack, RetryLater) as error:
         return type(error).__name__

@@ -45,7 +45,8 @@ async def parts() -> Assembly:
     """The worker's parts."""
     assembly, fleet = await assemble(SETTINGS), SETTINGS.fleet
     lanes = NotingLanes(assembly.redis, namespace=fleet.namespace, shards=fleet.lane_shards)
-    return replace(assembly, pipeline=nap, lanes=lanes)
+    assembly.follow.current = replace(assembly.routed, pipeline=nap)
+    return replace(assembly, lanes=lanes)
 
 
 SETTINGS = WorkerSettings.from_env()

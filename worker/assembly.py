@@ -35,11 +35,13 @@ from worker.budget.store import BudgetStore
 from worker.cache.step import AnswerFromCache
 from worker.cache.store import ExactCache
 from worker.control import AnswerControl, Answering
+from worker.errors import ConfigError
 from worker.fallback.step import CallWithFallback
 from worker.gathering import GatheringRedis
 from worker.health.step import AvoidUnhealthy, WatchDeployment
 from worker.health.store import HealthStore
 from worker.job_run import JobStep, ProceedJob
+from worker.lane_limits import lane_limits
 from worker.ledger.ledger import Ledger
 from worker.ledger.report import ReportUsage
 from worker.ledger.step import JournalAttempt, RecordJob
@@ -47,16 +49,17 @@ from worker.orphans import Orphans
 from worker.outputs.step import CheckAnswer, StateForm
 from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
-from worker.providers.client import called_at, open_client
+from worker.providers.client import Clients, called_at
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
+from worker.reload.follow import FollowRouting, Routed
 from worker.retries.step import CapRetries, RememberFailures
 from worker.retries.store import RetryBudget
 from worker.routing import vocabularies
 from worker.routing.step import PlanRoute, Speeds
 from worker.routing.tokens import Count
 from worker.routing_file import RoutingFile, Tokenizer
-from worker.routing_load import load
+from worker.routing_load import Source, load_source
 from worker.runs.step import CapRun
 from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
@@ -71,21 +74,26 @@ class Assembly:
     """Every part of one worker process."""
 
     settings: WorkerSettings
-    routing: RoutingFile
     redis: redis.asyncio.Redis
     lanes: Lanes
     ledger: Ledger
     reaper: Reaper
     orphans: Orphans
-    pipeline: ProceedJob
-    http: httpx.AsyncClient
+    follow: FollowRouting
+    clients: Clients
     signals: Signals
     health: HealthStore
+
+    @property
+    def routed(self) -> Routed:
+        """What new jobs begin with."""
+        return self.follow.current
 
     async def close(self) -> None:
         """Give back every connection and thread."""
         self.signals.close()
-        await self.http.aclose()
+        await self.clients.close()
+        await self.follow.close()
         await self.ledger.close()
         await self.redis.aclose()
 
@@ -234,63 +242,99 @@ async def assemble(
     Raises ConfigError for a wrong routing.yaml, LedgerUnavailable when the database does not answer.
     """
     crossing = crossing or Straight()
-    routing = load(settings.routing_path)
-    signals = Signals()
+    signals, clients = Signals(), Clients(settings, transport=transport)
     stores = open_stores(settings, crossing, signals)
-    lanes, ledger, health = stores.lanes, stores.ledger, stores.health
+    lanes, ledger = stores.lanes, stores.ledger
     books = Books(ledger=ledger, store=stores.budget, claim_s=settings.lease_s)
-    plan, cards = await plan_route(settings, routing, health.speeds)
-    http = open_client(settings, routing, transport=transport)
-    run_tree = RunTree(ledger.ancestors)
-    attempt = attempt_pipeline(
-        [
-            WatchDeployment(health, watch=signals.deployments),
-            _hold_budget(stores, books, run_tree, signals),
-            JournalAttempt(ledger),
-            CheckAnswer(),
-            _caller(settings, routing, http, cards, crossing),
-        ]
+    parts = Parts(settings, stores, crossing, books, RunTree(ledger.ancestors), signals, clients)
+    follow = FollowRouting(
+        fleet=settings.fleet.namespace,
+        worker=settings.worker_name,
+        ledger=ledger,
+        build=parts.routed,
+        set_limits=lambda routing: lanes.set_limits(lane_limits(routing)),
+        signals=signals,
     )
-    fallback = CallWithFallback(
-        proceed_attempt=attempt, retry_budget=stores.retry_budget, follow_up=plan.followed_up
-    )
-    pipeline = _job_pipeline(settings, stores, books, run_tree, plan, fallback)
+    try:
+        await follow.start(settings.routing_path)
+    except ConfigError:
+        await clients.close()
+        await ledger.close()
+        await stores.redis.aclose()
+        raise
     reaper = Reaper(ledger=ledger, store=stores.budget, lanes=lanes, books=books, grace_s=settings.lease_s)
     ttl_s = settings.fleet.result_ttl_s
     orphans = Orphans(
         ledger=ledger, lanes=lanes, store=stores.budget, lease_s=settings.lease_s, result_ttl_s=ttl_s
     )
     return Assembly(
-        settings, routing, stores.redis, lanes, ledger, reaper, orphans, pipeline, http, signals, health
+        settings, stores.redis, lanes, ledger, reaper, orphans, follow, clients, signals, stores.health
     )
 
 
-def _job_pipeline(
-    settings: WorkerSettings,
-    stores: Stores,
-    books: Books,
-    run_tree: RunTree,
-    plan: PlanRoute,
-    fallback: CallWithFallback,
-) -> ProceedJob:
-    """Every step of a job around its fallback."""
-    policy, screen, form = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings)), StateForm()
-    highest = pricing_pipeline([policy, screen, form, plan.untimed()])
-    batches = HoldBatches(
-        store=stores.budget, rows=stores.ledger, rebuild=books.rebuild, highest=highest, runs=run_tree.runs
-    )
-    return job_pipeline(
-        [
-            RecordJob(stores.ledger),
-            EndStopped(),
-            AnswerControl(_answers(batches, ReportUsage(stores.ledger))),
-            policy,
-            *_guards(stores, run_tree),
-            screen,
-            form,
-            AnswerFromCache(stores.cache),
-            plan,
-            AvoidUnhealthy(stores.health),
-            fallback,
-        ]
-    )
+class Parts:
+    """What stays when routing.yaml changes; `routed` builds the rest around it."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        stores: Stores,
+        crossing: Crossing,
+        books: Books,
+        run_tree: RunTree,
+        signals: Signals,
+        clients: Clients,
+    ) -> None:
+        self._settings, self._stores, self._crossing = settings, stores, crossing
+        self._books, self._run_tree, self._clients = books, run_tree, clients
+        self._watch = signals.deployments
+        self._hold_budget = _hold_budget(stores, books, run_tree, signals)
+        self._screen, self._check = ScreenContent(fence_key=fence_key(settings)), CheckAnswer()
+
+    async def routed(self, source: Source) -> Routed:
+        """Everything that depends on the file, at this version. Raises ConfigError."""
+        settings, stores = self._settings, self._stores
+        routing, whole = await asyncio.to_thread(load_source, source)
+        plan, cards = await plan_route(settings, routing, stores.health.speeds)
+        http = self._clients.of(routing)
+        attempt = attempt_pipeline(
+            [
+                WatchDeployment(stores.health, watch=self._watch),
+                self._hold_budget,
+                JournalAttempt(stores.ledger),
+                self._check,
+                _caller(settings, routing, http, cards, self._crossing),
+            ]
+        )
+        fallback = CallWithFallback(
+            proceed_attempt=attempt, retry_budget=stores.retry_budget, follow_up=plan.followed_up
+        )
+        return Routed(whole, routing, self._job_pipeline(plan, fallback))
+
+    def _job_pipeline(self, plan: PlanRoute, fallback: CallWithFallback) -> ProceedJob:
+        """Every step of a job around its fallback."""
+        stores, run_tree, screen = self._stores, self._run_tree, self._screen
+        policy, form = ApplyPolicy(), StateForm()
+        highest = pricing_pipeline([policy, screen, form, plan.untimed()])
+        batches = HoldBatches(
+            store=stores.budget,
+            rows=stores.ledger,
+            rebuild=self._books.rebuild,
+            highest=highest,
+            runs=run_tree.runs,
+        )
+        return job_pipeline(
+            [
+                RecordJob(stores.ledger),
+                EndStopped(),
+                AnswerControl(_answers(batches, ReportUsage(stores.ledger))),
+                policy,
+                *_guards(stores, run_tree),
+                screen,
+                form,
+                AnswerFromCache(stores.cache),
+                plan,
+                AvoidUnhealthy(stores.health),
+                fallback,
+            ]
+        )

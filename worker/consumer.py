@@ -36,8 +36,8 @@ from worker.assembly import Assembly
 from worker.delivery import Acks, HeldDelivery, decoded, patiently, put_back
 from worker.errors import ConfigError, LedgerUnavailable
 from worker.job_run import Lease
-from worker.lane_limits import lane_limits
 from worker.pool import LoopPool
+from worker.reload.follow import LOOK_S
 
 Dispatch = Callable[[HeldDelivery, list[Any]], None]
 Assemble = Callable[[], Awaitable[Assembly]]
@@ -93,6 +93,7 @@ class LaneFeeder:
             self._every(beat_s, self._beat),
             self._every(beat_s, self.assembly.health.beat),
             self._every(beat_s / 3, self._look),  # metrics of an idle worker stay true
+            self._every(LOOK_S, self.assembly.follow.tick),
             # more often than beats: a dead worker's jobs come back soon after their lease
             self._every(beat_s / 3, self._sweep),
             self._every(self.assembly.settings.lease_s / 2, self.assembly.reaper.tick),
@@ -239,7 +240,7 @@ class LaneFeeder:
                     held.interrupt("cancelled")
 
     async def _look(self) -> None:
-        await self.assembly.health.view(self.assembly.routing.deployments)
+        await self.assembly.health.view(self.assembly.routed.routing.deployments)
 
     async def _sweep(self) -> None:
         settings = self.assembly.settings
@@ -335,7 +336,7 @@ def lane_consumer(assemble: Assemble) -> type[bootsteps.StartStopStep]:
         pool.watchdog_s = assembly.settings.watchdog_s
         try:
             await agree_on_shards(assembly)
-            await assembly.lanes.set_limits(lane_limits(assembly.routing))
+            await assembly.follow.tick()
             assembly.signals.open(consumer.event_dispatcher, assembly.settings.metrics_address)
         except BaseException:
             await assembly.close()

@@ -17,7 +17,8 @@ from producer_sdk.contract.envelope import BadMessage, Envelope, check_job, entr
 from producer_sdk.lanes import Delivery, Finished
 from worker.assembly import Assembly
 from worker.errors import HandBack, JobInterrupted, LeaseLost, LedgerUnavailable
-from worker.job_run import JobRun, Lease
+from worker.job_run import JobRun, Lease, ProceedJob
+from worker.reload.follow import Routed
 from worker.results.backend import PAYLOAD
 from worker.results.meta import success_meta
 
@@ -119,8 +120,11 @@ class HeldDelivery:
 
     async def run(self, *, job: Any, retries: int, limits: Limits) -> JobResult:
         """Carry the job through the pipeline. Raises JobInterrupted when it ends nowhere here."""
+        routed = (
+            self.assembly.routed
+        )  # for the whole of this delivery, whatever routing.yaml becomes meanwhile
         try:
-            job_run = self._job_run(job, retries)
+            job_run = self._job_run(job, retries, routed)
         except BadMessage as error:
             self.result = self.refused(ErrorCode.INVALID_JOB, str(error))
             return self.result
@@ -130,7 +134,7 @@ class HeldDelivery:
                 ErrorCode.UNSIGNED, "the job is not signed with the fleet's key: set FAIRLANE_PRODUCER_KEY"
             )
             return self.result
-        self.result = await self._within(limits, job_run)
+        self.result = await self._within(limits, job_run, routed.pipeline)
         return self.result
 
     def refused(self, code: ErrorCode, sentence: str) -> JobResult:
@@ -143,7 +147,7 @@ class HeldDelivery:
             }
         )
 
-    def _job_run(self, fields: Any, retries: int) -> JobRun:
+    def _job_run(self, fields: Any, retries: int, routed: Routed) -> JobRun:
         job = check_job({**fields, "job_id": self.delivery.job_id} if isinstance(fields, dict) else fields)
         header = self.envelope.header
         if (job.tenant, job.task, job.lane) != (header.tenant, header.task, header.lane):
@@ -151,7 +155,7 @@ class HeldDelivery:
         return JobRun(
             job=job,
             lease=self.lease,
-            routing=self.assembly.routing,
+            routing=routed.routing,
             deliveries=self.delivery.deliveries,
             retries=retries,
             queue_ms=max(0, self.delivery.taken_ms - self.delivery.put_ms),
@@ -162,12 +166,12 @@ class HeldDelivery:
             stop=self._stop or self.delivery.stop,
         )
 
-    async def _within(self, limits: Limits, job_run: JobRun) -> JobResult:
+    async def _within(self, limits: Limits, job_run: JobRun, pipeline: ProceedJob) -> JobResult:
         loop = asyncio.get_running_loop()
         if self._why:
             raise HandBack(f"interrupted before it began: {self._why}")
         self._running = job_run
-        self._inner = loop.create_task(self._answered(job_run))
+        self._inner = loop.create_task(self._answered(job_run, pipeline))
         soft_s = min(limits.soft_s, limits.hard_s)
         soft = loop.call_later(soft_s, self.interrupt, "soft_limit")
         try:
@@ -184,8 +188,8 @@ class HeldDelivery:
             )
         return await self._outcome(job_run, self._inner)
 
-    async def _answered(self, job_run: JobRun) -> JobResult:
-        answer = await self.assembly.pipeline(job_run)
+    async def _answered(self, job_run: JobRun, pipeline: ProceedJob) -> JobResult:
+        answer = await pipeline(job_run)
         return answer.standing or job_run.result_of(answer)
 
     async def _outcome(self, job_run: JobRun, inner: asyncio.Task[JobResult]) -> JobResult:

@@ -17,6 +17,7 @@ from worker.cli.book_checks import book_checks
 from worker.cli.checks import Check, broker_checks, held, lanes_check, routing_checks
 from worker.cli.lanes import look
 from worker.cli.opened import open_ledger
+from worker.cli.routing_fleet import fleet_checks, fleet_routing
 from worker.errors import LedgerUnavailable
 from worker.settings import WorkerSettings
 
@@ -67,6 +68,7 @@ def look_at(area: str, settings: WorkerSettings) -> Iterator[Check]:
         yield _ledger(settings)
     elif area == "routing":
         yield from routing_checks(settings)
+        yield from _fleet_routing(settings)
     elif area == "books":
         yield from book_checks(settings)
     else:
@@ -89,6 +91,13 @@ def _ledger(settings: WorkerSettings) -> Check:
         return Check("ledger", "bad", str(error))
     fault = "its tables are not of this version: run `fairlane migrate`"
     return held(current, "ledger", "it answers, and its tables are up to date", fault=fault)
+
+
+def _fleet_routing(settings: WorkerSettings) -> Iterator[Check]:
+    try:
+        yield from fleet_checks(asyncio.run(fleet_routing(settings)))
+    except LedgerUnavailable as error:
+        yield Check("routing fleet", "note", f"it cannot be read without the ledger: {error}")
 
 
 async def _is_current(settings: WorkerSettings) -> bool:

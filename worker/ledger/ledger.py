@@ -12,7 +12,17 @@ from sqlalchemy import Connection
 from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
-from worker.ledger import batches, limit_changes, migrations, queries, reads, run_history, run_trees, runs
+from worker.ledger import (
+    batches,
+    limit_changes,
+    migrations,
+    queries,
+    reads,
+    routing_versions,
+    run_history,
+    run_trees,
+    runs,
+)
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -28,6 +38,8 @@ from worker.ledger.records import (
     OpenJob,
     Overrides,
     RebuildSums,
+    RoutingVersion,
+    RoutingWorker,
     SettledAttempt,
     Settlement,
 )
@@ -238,6 +250,34 @@ class Ledger:
         told = run_history.history(tenant, plain(run_id), since=since, with_messages=with_messages)
         return await self._ask(told)
 
+    async def routing_in_force(self, fleet: str) -> RoutingVersion | None:
+        """The fleet's routing.yaml; None where none was ever published."""
+        return await self._aside(routing_versions.in_force(fleet))
+
+    async def routing_content(self, fleet: str, version: str) -> tuple[bytes, bytes] | None:
+        """The bytes of a version that the fleet has had, and those of the packaged file around it."""
+        return await self._aside(routing_versions.content(fleet, version))
+
+    async def knows_routing(self, fleet: str, version: str) -> bool:
+        """Whether the fleet has ever had this version."""
+        return await self._aside(routing_versions.is_known(fleet, version))
+
+    async def publish_routing(self, fleet: str, about: RoutingVersion, bytes_of: tuple[bytes, bytes]) -> bool:
+        """Put a version into force; False: its number is another version's already."""
+        return await self._aside(routing_versions.publish(fleet, about, bytes_of), writes=True)
+
+    async def routing_seen(self, fleet: str, worker: RoutingWorker) -> None:
+        """A worker says which version it has."""
+        await self._aside(routing_versions.seen(fleet, worker), writes=True)
+
+    async def routing_left(self, fleet: str, worker: str, *, before: datetime) -> None:
+        """A worker ends; those that have not been heard of since then are forgotten too."""
+        await self._aside(routing_versions.left(fleet, worker, before=before), writes=True)
+
+    async def routing_workers(self, fleet: str, *, since: datetime) -> list[RoutingWorker]:
+        """The workers that were heard of since then, by name."""
+        return await self._aside(routing_versions.workers(fleet, since=since))
+
     async def epoch(self) -> int:
         """The epoch in force."""
         return await self._ask(reads.epoch)
@@ -267,9 +307,7 @@ class Ledger:
 
     async def report(self, by: Sequence[Dimension], *, span: Span, limit: int) -> list[UsageRow]:
         """`usage` of any size beside the jobs' own work: one at a time, on a connection of its own."""
-        self._reader.start()
-        read = Statement(queries.usage(by, span, limit=limit))
-        return cast("list[UsageRow]", await self._reader.do(read))
+        return await self._aside(queries.usage(by, span, limit=limit))
 
     async def attempt_lines(self, *, span: Span | None = None, limit: int = 100_000) -> list[AttemptLine]:
         """The ledger's rows of attempts, to hold against a provider's books."""
@@ -288,3 +326,8 @@ class Ledger:
 
     async def _ask(self, run: Callable[[Connection], T], *, writes: bool = False) -> T:
         return cast("T", await self._writer.do(Statement(run, writes=writes)))
+
+    async def _aside(self, run: Callable[[Connection], T], *, writes: bool = False) -> T:
+        """As `_ask`, on the connection that holds up no job."""
+        self._reader.start()
+        return cast("T", await self._reader.do(Statement(run, writes=writes)))

@@ -137,3 +137,23 @@ class RebuildSums:
     holds: list[OpenAttempt]
     batches: list[OpenBatch] = field(default_factory=list)
     overrides: Overrides = field(default_factory=Overrides)
+
+
+@dataclass(frozen=True)
+class RoutingVersion:
+    """One routing.yaml of a fleet; the one with the highest number is in force."""
+
+    number: int
+    version: str
+    published_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class RoutingWorker:
+    """Which version a worker has, and what is wrong with the file that it has refused (None: nothing)."""
+
+    worker: str
+    version: str
+    refused: str | None
+    seen_at: datetime

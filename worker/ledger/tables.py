@@ -163,3 +163,28 @@ EPOCH = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
 )
+
+# Every routing.yaml that a fleet (its lanes' namespace) has had; the highest number is in force. Only workers and
+# operators write here, for it says where calls go with the providers' keys. `around`: see routing_load's Source.
+ROUTING_VERSIONS = Table(
+    "llm_routing_versions",
+    METADATA,
+    Column("fleet", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("around", LargeBinary, nullable=False),
+    Column("published_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+# Which version each worker has, when it last said so, and what is wrong with the file that it has refused.
+ROUTING_WORKERS = Table(
+    "llm_routing_workers",
+    METADATA,
+    Column("fleet", Text, primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("refused", Text),
+    Column("seen_at", UtcTime, nullable=False),
+)

@@ -57,6 +57,31 @@ def open_client(
     )
 
 
+class Clients:
+    """A worker's clients: one for each set of hosts that may be called at link-local addresses, which hardly changes.
+
+    A client of a routing.yaml that was replaced stays, for the calls under way on it; idle, it holds no connection.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._settings, self._transport = settings, transport
+        self._open: dict[frozenset[str], httpx.AsyncClient] = {}
+
+    def of(self, routing: RoutingFile) -> httpx.AsyncClient:
+        """The client of this routing's calls."""
+        hosts = frozenset(_link_local_hosts(routing, self._settings.local_url))
+        if hosts not in self._open:
+            self._open[hosts] = open_client(self._settings, routing, transport=self._transport)
+        return self._open[hosts]
+
+    async def close(self) -> None:
+        """Close all of them."""
+        for client in self._open.values():
+            await client.aclose()
+
+
 def called_at(provider: Provider, local_url: str | None) -> str:
     """The base URL that this provider's calls go to."""
     return local_url if provider.base_url_env and local_url else provider.base_url

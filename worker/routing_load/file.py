@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,18 +25,48 @@ SECTIONS = ("providers", "aliases", "tasks", "tiers", "tenants", "default_tier",
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Source:
+    """The bytes of a routing.yaml, wherever they came from; `name` is how its faults call it.
+
+    `around`: the packaged file's bytes, where `content` has tasks alone; None: those of this package, if they are
+    needed.
+    """
+
+    name: str
+    content: bytes
+    around: bytes | None = None
+
+
 def load(path: Path) -> RoutingFile:
     """The file as values. Raises ConfigError: one sentence with the place, what is wrong and what is right."""
-    routing, faults = _read(path)
-    if routing is None:
+    return load_source(source_of(path))[0]
+
+
+def source_of(path: Path) -> Source:
+    """The file's bytes, not yet looked at. Raises ConfigError."""
+    try:
+        return Source(path.name, path.read_bytes())
+    except OSError as error:
+        raise ConfigError(_unreadable(path, error)) from error
+
+
+def load_source(source: Source) -> tuple[RoutingFile, Source]:
+    """The values, and the source with all that they came from. Raises ConfigError as `load` does."""
+    whole, faults = _read(source)
+    if whole is None:
         more = f" (and {len(faults) - 1} more: fairlane routing check)" if len(faults) > 1 else ""
         raise ConfigError(faults[0] + more)
-    return routing
+    return whole
 
 
 def check(path: Path, *, local_url: str | None = None) -> list[str]:
     """Every mistake of the file, one sentence each; none when it loads. `local_url`: FAIRLANE_LOCAL_URL's value."""
-    return _read(path, local_url)[1]
+    try:
+        source = source_of(path)
+    except ConfigError as error:
+        return [str(error)]
+    return _read(source, local_url)[1]
 
 
 def packaged_routing() -> Path:
@@ -46,34 +76,37 @@ def packaged_routing() -> Path:
     return inside if inside.is_file() else package.parent / "routing.yaml"
 
 
-def _read(path: Path, local_url: str | None = None) -> tuple[RoutingFile | None, list[str]]:
-    faults = Faults(path.name)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        faults.add(
-            1, 1, f"the file cannot be read ({error.strerror}): set FAIRLANE_ROUTING to a routing.yaml"
-        )
-        return None, faults.found
-    root = read_root(content, faults)
+def _unreadable(path: Path, error: OSError) -> str:
+    return (
+        f"{path.name}:1:1: the file cannot be read ({error.strerror}): set FAIRLANE_ROUTING to a routing.yaml"
+    )
+
+
+def _read(
+    source: Source, local_url: str | None = None
+) -> tuple[tuple[RoutingFile, Source] | None, list[str]]:
+    faults = Faults(source.name)
+    root = read_root(source.content, faults)
     if root is None:
         return None, faults.found
-    version = hashlib.sha256(content)
+    version = hashlib.sha256(source.content)
     entries = root.entries()
     if entries and not set(entries) & set(SECTIONS):
-        packaged = packaged_routing()
-        version.update(packaged.read_bytes())
-        around = load(packaged)
+        packaged = packaged_routing().read_bytes() if source.around is None else source.around
+        source = replace(source, around=packaged)
+        version.update(packaged)
+        around, _source = load_source(Source("routing.yaml", packaged))
         routing = replace(
             around, tasks=_named(entries, lambda name, task: task_of(name, task, around.aliases))
         )
         for name, task in entries.items():
             check_task_name(task, name)
     else:
+        source = replace(source, around=b"")
         routing = _whole_file(root, local_url)
     if faults.found:
         return None, faults.found
-    return replace(routing, version=version.hexdigest()[:12]), []
+    return (replace(routing, version=version.hexdigest()[:12]), source), []
 
 
 def _whole_file(root: Place, local_url: str | None) -> RoutingFile:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from worker.errors import ConfigError
 from worker.telemetry.deployments import DeploymentSignals
@@ -41,6 +41,16 @@ class Signals:
             registry=self._registry,
         )
         self.deployments = DeploymentSignals(self._registry, self._event)
+        self._routing_number = Gauge(
+            "fairlane_routing_number",
+            "The number of the routing.yaml with which new jobs begin here; it grows by one with each change",
+            registry=self._registry,
+        )
+        self._routing_refused = Counter(
+            "fairlane_routing_refused",
+            "How often a routing.yaml was refused here, so that the one before stayed",
+            registry=self._registry,
+        )
         self._sending: set[asyncio.Task[object]] = set()
         self._server: object = None
 
@@ -53,6 +63,20 @@ class Signals:
     def retry(self, by: str, is_paid: bool) -> None:
         """The retry budget of a tenant was asked."""
         self._retries.labels(by, "paid" if is_paid else "refused").inc()
+
+    def routing_number(self, number: int) -> None:
+        """The number of the routing.yaml with which new jobs begin."""
+        self._routing_number.set(number)
+
+    def routing_changed(self, *, version: str, number: int) -> None:
+        """New jobs begin with another routing.yaml. Call it on the event loop."""
+        self.routing_number(number)
+        self._event("fairlane-routing-changed", {"version": version, "number": number})
+
+    def routing_refused(self, sentence: str) -> None:
+        """A routing.yaml was refused; the one before stays. Call it on the event loop."""
+        self._routing_refused.inc()
+        self._event("fairlane-routing-refused", {"why": sentence})
 
     def _event(self, name: str, fields: dict[str, object]) -> None:
         if self.dispatcher is None:

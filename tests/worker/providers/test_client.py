@@ -12,7 +12,7 @@ from tests.worker.providers.attempts import attempt, no_proceed, settings
 from worker.assembly import unusable
 from worker.embedded.twin import Twin
 from worker.errors import FailureKind, ProviderError
-from worker.providers.client import MOST_CONNECTIONS, allow_open_files, open_client
+from worker.providers.client import MOST_CONNECTIONS, Clients, allow_open_files, open_client
 from worker.providers.step import CallProvider
 from worker.routing_file import Deployment, Provider, RoutingFile
 
@@ -73,6 +73,17 @@ async def test_a_provider_that_may_be_there_is_connected_to():
     kind, billed, code = await tried(said.base_url, routed(said))  # without its interface it has no route
     assert (kind, billed) == (FailureKind.CONNECT_ERROR, "no")
     assert code != "link_local"
+
+
+async def test_a_routing_file_gets_the_client_of_the_hosts_that_it_allows_and_no_other():
+    near = Provider("near", "openai", "http://169.254.7.7", allow_link_local=True)
+    clients = Clients(settings())
+    usual, allowing = clients.of(routed()), clients.of(routed(near))
+    assert clients.of(routed(replace(near, allow_link_local=False))) is usual
+    assert clients.of(routed(replace(near, name="renamed"))) is allowing is not usual
+    await clients.close()
+    assert usual.is_closed
+    assert allowing.is_closed
 
 
 async def test_loopback_is_connected_to():

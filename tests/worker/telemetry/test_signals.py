@@ -52,6 +52,27 @@ async def test_a_soft_limit_is_logged_sent_and_counted(caplog: pytest.LogCapture
     assert "80 % of the limit of t:acme:d:2026-11-24 is spent" in caplog.text
 
 
+async def test_a_changed_routing_file_and_a_refused_one_are_sent_and_counted() -> None:
+    signals, monitor, port = Signals(), Monitor(), free_port()
+    signals.open(monitor, f"127.0.0.1:{port}")
+    try:
+        signals.routing_changed(version="0123456789ab", number=7)
+        signals.routing_refused("routing.yaml:3:5: a mistake")
+        async with asyncio.timeout(5):
+            while len(monitor.sent) < 2:
+                await asyncio.sleep(0.01)
+        url = f"http://127.0.0.1:{port}/metrics"
+        answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
+    finally:
+        signals.close()
+    assert "fairlane_routing_number 7.0" in answer
+    assert "fairlane_routing_refused_total 1.0" in answer
+    assert sorted(monitor.sent) == [
+        ("fairlane-routing-changed", {"version": "0123456789ab", "number": 7}),
+        ("fairlane-routing-refused", {"why": "routing.yaml:3:5: a mistake"}),
+    ]
+
+
 async def test_a_monitor_that_cannot_be_told_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     signals, monitor = Signals(), Monitor(raises=ConnectionError("gone"))

@@ -1,0 +1,199 @@
+"""What differs between two routing.yaml files for tenants and their plans, for `fairlane routing diff`.
+
+Tenants that a change means the same for are one group: a tier of a thousand tenants is one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from worker.policy.rules import aliases_for
+from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant, Tier
+
+EVERYBODY = "(every other tenant)"  # whom the default tier takes
+_PLANNED = ("allow", "deny", "replace", "name")  # of a tier: what they mean stands in the plans
+Values = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that is another one now. None: it is not there."""
+
+    what: str
+    old: str | None
+    new: str | None
+
+    def said(self) -> str:
+        """In words."""
+        if self.old is None:
+            return f"{self.what} is new" + (f": {self.new}" if self.new else "")
+        if self.new is None:
+            return f"{self.what} is gone" + (f": {self.old}" if self.old else "")
+        return f"{self.what}: {self.old} → {self.new}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The same changes for all of these tenants, in all of these tasks (none: in what they may do at all)."""
+
+    tenants: tuple[str, ...]
+    tiers: tuple[str, ...]
+    tasks: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`fleet`: what is nobody's alone. `groups`: who is met by what, the most tenants first."""
+
+    fleet: tuple[Change, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing changes for anybody."""
+        return not self.fleet and not self.groups
+
+
+def difference(old: RoutingFile, new: RoutingFile) -> Difference:
+    """What a change from `old` to `new` means."""
+    names = [*sorted(set(old.tenants) | set(new.tenants)), EVERYBODY]
+    before, after = _Plans(old), _Plans(new)
+    met: dict[tuple[Change, ...], dict[str, list[str]]] = {}
+    tier_of: dict[str, str] = {}
+    for name in names:
+        was, now = before.tenant(name), after.tenant(name)
+        if was is None and now is None:
+            continue
+        tier_of[name] = (now or was).tier.name  # type: ignore[union-attr]
+        own = _of_tenant(was, now)
+        if own:
+            met.setdefault(own, {}).setdefault(name, [])
+        if was and now:
+            for task in sorted(set(old.tasks) & set(new.tasks)):
+                found = changes(before.plan(was, task), after.plan(now, task))
+                if found:
+                    met.setdefault(found, {}).setdefault(name, []).append(task)
+    return Difference(_fleet_changes(old, new), tuple(_grouped(met, tier_of)))
+
+
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...]:
+    """Every value that differs, in the order of their names."""
+    return tuple(
+        Change(name, old.get(name), new.get(name))
+        for name in dict.fromkeys((*old, *new))
+        if old.get(name) != new.get(name)
+    )
+
+
+class _Plans:
+    """One file's plans; tenants of one tier share them."""
+
+    def __init__(self, routing: RoutingFile) -> None:
+        self._routing = routing
+        self._known: dict[tuple[int, str], Values] = {}
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant as the file has it."""
+        if name != EVERYBODY:
+            return self._routing.tenant(name)
+        default = self._routing.default_tier
+        return Tenant(name, self._routing.tiers[default]) if default else None
+
+    def plan(self, tenant: Tenant, task: str) -> Values:
+        """What a job of this task may be answered by, as values by name."""
+        key = (id(tenant.tier), task)
+        if key not in self._known:
+            self._known[key] = _plan_values(self._routing, self._routing.tasks[task], tenant.tier)
+        return self._known[key]
+
+
+def _plan_values(routing: RoutingFile, task: TaskRule, tier: Tier) -> Values:
+    allowed, denied = aliases_for(task, tier)
+    found = {"aliases": ", ".join(allowed) or "none"}
+    if denied:
+        found["denied"] = ", ".join(denied)
+    for field in fields(task):
+        if field.name not in ("name", "default", "fallback"):
+            found |= _values(field.name, getattr(task, field.name))
+    for alias in allowed:
+        for place, deployment in enumerate(routing.aliases[alias], start=1):
+            found |= _deployment_values(f"{alias}: {deployment.name}", deployment, place)
+    return found
+
+
+def _deployment_values(name: str, deployment: Deployment, place: int) -> Values:
+    """`weight` says the order; among those of weight 0 the place in the file does."""
+    provider = deployment.provider
+    found = {
+        name: "weight 0, place " + str(place) if not deployment.weight else f"weight {deployment.weight}"
+    }
+    for field in fields(deployment):
+        if field.name not in ("name", "provider", "model", "weight"):
+            found |= _values(f"{name} {field.name}", getattr(deployment, field.name))
+    for field in fields(provider):
+        if field.name not in ("name", "budget"):
+            found |= _values(f"{name} provider's {field.name}", getattr(provider, field.name))
+    return found
+
+
+def _of_tenant(was: Tenant | None, now: Tenant | None) -> tuple[Change, ...]:
+    """What it may do beside its plans; of one that comes or goes, only that."""
+    if was and now:
+        return changes(_tenant_values(was), _tenant_values(now))
+    return changes(*({"tenant": f"of tier {one.tier.name}"} if one else {} for one in (was, now)))
+
+
+def _tenant_values(tenant: Tenant) -> Values:
+    found = {"tenant": f"of tier {tenant.tier.name}", "zone": tenant.zone}
+    for field in fields(tenant.tier):
+        if field.name not in _PLANNED:
+            found |= _values(field.name, getattr(tenant.tier, field.name))
+    return found
+
+
+def _fleet_changes(old: RoutingFile, new: RoutingFile) -> tuple[Change, ...]:
+    """Budgets of everybody, and tasks that come and go."""
+    return changes(_fleet_values(old), _fleet_values(new))
+
+
+def _fleet_values(routing: RoutingFile) -> Values:
+    found = _values("fleet", routing.fleet)
+    for name, provider in routing.providers.items():
+        found |= _values(f"provider {name} budget", provider.budget)
+    return found | {f"task {name}": "" for name in routing.tasks}
+
+
+def _values(name: str, value: Any) -> Values:
+    """A value as text by its dotted name; what is not stated is left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        found: Values = {}
+        for field in fields(value):
+            found |= _values(f"{name}.{field.name}", getattr(value, field.name))
+        return found
+    if isinstance(value, Mapping):
+        found = {}
+        for key, one in value.items():
+            found |= _values(f"{name}.{key}", one)
+        return found
+    if value is None or value in ((), frozenset()):
+        return {}
+    if isinstance(value, frozenset | tuple):
+        return {name: ", ".join(map(str, sorted(value) if isinstance(value, frozenset) else value))}
+    return {name: str(value)}
+
+
+def _grouped(
+    met: Mapping[tuple[Change, ...], Mapping[str, list[str]]], tier_of: Mapping[str, str]
+) -> Iterator[Group]:
+    groups = []
+    for found, tasks_of in met.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for tenant, tasks in tasks_of.items():
+            alike.setdefault(tuple(tasks), []).append(tenant)
+        for same, tenants in alike.items():
+            tiers = tuple(sorted({tier_of[tenant] for tenant in tenants}))
+            groups.append(Group(tuple(tenants), tiers, same, found))
+    yield from sorted(groups, key=lambda group: (-len(group.tenants), group.tenants, group.tasks))
