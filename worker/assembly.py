@@ -61,6 +61,8 @@ from worker.runs.step import CapRun
 from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
+from worker.streaming.step import StreamAnswer, StreamText
+from worker.streaming.streams import Streams
 from worker.telemetry.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -235,20 +237,21 @@ async def assemble(
     books = Books(ledger=ledger, store=stores.budget, claim_s=settings.lease_s)
     plan, cards = await plan_route(settings, routing)
     http = open_client(settings, routing, transport=transport)
-    signals, run_tree = Signals(), RunTree(ledger.ancestors)
+    signals, run_tree, streams = Signals(), RunTree(ledger.ancestors), Streams(lanes)
     attempt = attempt_pipeline(
         [
             WatchDeployment(health),
             _hold_budget(stores, books, run_tree, signals),
             JournalAttempt(ledger),
             CheckAnswer(),
+            StreamText(streams),
             _caller(settings, routing, http, cards, crossing),
         ]
     )
     fallback = CallWithFallback(
         proceed_attempt=attempt, retry_budget=stores.retry_budget, follow_up=plan.followed_up
     )
-    pipeline = _job_pipeline(settings, stores, books, run_tree, plan, fallback)
+    pipeline = _job_pipeline(settings, stores, books, run_tree, plan, fallback, streams)
     reaper = Reaper(ledger=ledger, store=stores.budget, lanes=lanes, books=books, grace_s=settings.lease_s)
     ttl_s = settings.fleet.result_ttl_s
     orphans = Orphans(
@@ -266,6 +269,7 @@ def _job_pipeline(
     run_tree: RunTree,
     plan: PlanRoute,
     fallback: CallWithFallback,
+    streams: Streams,
 ) -> ProceedJob:
     """Every step of a job around its fallback."""
     policy, screen, form = ApplyPolicy(), ScreenContent(fence_key=fence_key(settings)), StateForm()
@@ -275,6 +279,7 @@ def _job_pipeline(
     )
     return job_pipeline(
         [
+            StreamAnswer(streams),
             RecordJob(stores.ledger),
             EndStopped(),
             AnswerControl(_answers(batches, ReportUsage(stores.ledger))),

@@ -123,6 +123,9 @@ class JobRun:
     max_output_tokens: int = 0
     messages: tuple[Message, ...] = field(default=(), repr=False)
     findings: list[Finding] = field(default_factory=list)
+    answer_checks: tuple[
+        str, ...
+    ] = ()  # what may still refuse an answer that was given: till then nobody sees it
     attempts: list[AttemptSummary] = field(default_factory=list)
     spent_pico: int = 0
     unresolved_attempts: int = 0  # of earlier deliveries: their outcome is not known
@@ -213,6 +216,9 @@ class Attempt:
     exhausted_s: float | None = None  # as Answer's
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
     returns_share: bool = False  # what it did not use of its share is its batch's again
+    heard: Callable[[str], None] | None = field(
+        default=None, repr=False
+    )  # takes the answer's text as it comes
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -108,7 +108,7 @@ class _Exchange:
                 raise _with_hint(await self._refusal(response), attempt.exhausted_s)
             if not _is_stream(response):
                 raise not_a_stream(await _some_of(response))
-            await self._read(response)
+            await self._read(response, attempt)
             await self._cross("after_last")
         except failures.FOREIGN as error:
             usage, billed = self._known()
@@ -130,7 +130,7 @@ class _Exchange:
         except failures.FOREIGN as error:
             raise failures.before_answer(self._provider, error, sent=attempt.sent) from error
 
-    async def _read(self, response: httpx.Response) -> None:
+    async def _read(self, response: httpx.Response, attempt: Attempt) -> None:
         """Read until the closing event, or the end of the stream."""
         first = middle = True
         chunks = pieces(response)
@@ -139,6 +139,8 @@ class _Exchange:
                 await self._cross("first_chunk")
                 first = False
             self._take(chunk)
+            if attempt.heard:
+                attempt.heard(self.reader.new_text())
             if middle and self.reader.begun:
                 await self._cross("middle")
                 middle = False
