@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
 from producer_sdk.batch import Outcome, Receipt
-from producer_sdk.contract import JobError, JobResult
+from producer_sdk.contract import JobError, JobResult, StreamEvent
 from producer_sdk.errors import FleetError, raise_unless_answered
 from producer_sdk.link import Cancelled, JobState, Link
 from producer_sdk.loop_thread import LoopThread
 from producer_sdk.reservation import Reserved, cancel_all, release
 
 WAIT_S = 300.0
+T = TypeVar("T")
 H = TypeVar("H", bound="_Answered")
 
 
@@ -70,6 +72,15 @@ class AsyncJobHandle(_Answered):
         """The answer. Raises JobRejected, JobFailed or JobCancelled, and what `wait` raises."""
         return raise_unless_answered(await self.wait(timeout))
 
+    def stream(self, *, after: str = "", timeout: float = WAIT_S) -> AsyncGenerator[StreamEvent, None]:
+        """The answer as it comes, from after the event with this id; ends with the job. Iterate with `async for`.
+
+        A `begin` voids the text before it. A job that was not submitted with `stream=True`, or whose stream is gone,
+        tells its answer at its end, as a whole. Raises BrokerUnavailable, and ResultTimeout when the job has not ended
+        in time.
+        """
+        return self._link.stream(self.receipt, after=after, timeout_s=timeout)
+
     async def status(self) -> JobState:
         """Where the job is now, or how it ended."""
         return self.receipt.refused.status if self.receipt.refused else await self._link.status(self.job_id)
@@ -97,6 +108,21 @@ class JobHandle(_Answered):
         """The answer. Raises JobRejected, JobFailed or JobCancelled, and what `wait` raises."""
         return raise_unless_answered(self.wait(timeout))
 
+    def stream(self, *, after: str = "", timeout: float = WAIT_S) -> Generator[StreamEvent, None, None]:
+        """The answer as it comes, from after the event with this id; ends with the job.
+
+        A `begin` voids the text before it. A job that was not submitted with `stream=True`, or whose stream is gone,
+        tells its answer at its end, as a whole. Raises BrokerUnavailable, and ResultTimeout when the job has not ended
+        in time.
+        """
+        steps = self._thread.link().stream(self.receipt, after=after, timeout_s=timeout)
+        try:
+            while (event := self._thread.call(lambda _link: _next(steps))) is not None:
+                yield event
+        finally:
+            with contextlib.suppress(FleetError):  # closed meanwhile: then so is this
+                self._thread.call(lambda _link: steps.aclose())
+
     def status(self) -> JobState:
         """Where the job is now, or how it ended."""
         if self.receipt.refused:
@@ -108,6 +134,10 @@ class JobHandle(_Answered):
         if self.receipt.refused:
             return "finished"
         return self._thread.call(lambda link: link.cancel(self.job_id))
+
+
+async def _next(steps: AsyncGenerator[T, None]) -> T | None:
+    return await anext(steps, None)
 
 
 class AsyncBatch(list[AsyncJobHandle]):

@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
 from producer_sdk.batch import Packer, Prepared, Receipt, receipt_of
 from producer_sdk.broker import ask, check_fsync, connect
-from producer_sdk.contract import Crossing, ErrorCode, JobError, JobResult, JobStatus, Straight, uuid7
+from producer_sdk.contract import (
+    Crossing,
+    ErrorCode,
+    JobError,
+    JobResult,
+    JobStatus,
+    Straight,
+    StreamEvent,
+    uuid7,
+)
 from producer_sdk.contract.envelope import BadMessage, LaneEntry, replay_of
 from producer_sdk.errors import FleetError, ResultTimeout, UnknownJob
 from producer_sdk.lanes import DeadJob, Lanes, PutReply
 from producer_sdk.result_meta import read_meta, result_key
 from producer_sdk.settings import FleetSettings
+from producer_sdk.stream_place import StreamPlace
+from producer_sdk.stream_reads import Followed, StreamReads
 from producer_sdk.waiting import Replies
 
 Cancelled = Literal["pending", "running", "finished"]
@@ -43,6 +54,7 @@ class Link:
         self._replies = Replies(
             self._redis, channel=self.lanes.keys.replies(self.client_id), settings=settings
         )
+        self._streams = StreamReads(self._redis, settings)
         self.packer = Packer(reply_to=self.client_id, signing_key=settings.producer_key)
 
     async def put(
@@ -109,6 +121,47 @@ class Link:
         except TimeoutError:
             raise ResultTimeout(_late(left, timeout_s)) from None
 
+    async def stream(
+        self, receipt: Receipt, *, after: str, timeout_s: float
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """The job's answer as it comes, to its end. What of it is gone is told anew, from the result.
+
+        Raises ResultTimeout, BrokerUnavailable, ResultUnreadable, and ValueError for an `after` that is no event's id.
+        """
+        place = StreamPlace(after)
+        if receipt.refused:
+            for event in place.mended(receipt.refused):
+                yield event
+            return
+        key = self.lanes.keys.stream(str(receipt.job_id))
+        async with self._followed(receipt, key, place, timeout_s=timeout_s) as (followed, result):
+            while not place.is_over:
+                come = await self._streams.next(followed)
+                entries = [come] if come else await self._streams.rest(key, place.last)
+                for at, entry in entries:
+                    if told := place.take(at, entry):
+                        yield told
+                if come is None:
+                    break
+            if not place.is_told:
+                for mended in place.mended(await result):
+                    yield mended
+
+    @asynccontextmanager
+    async def _followed(
+        self, receipt: Receipt, key: str, place: StreamPlace, *, timeout_s: float
+    ) -> AsyncIterator[tuple[Followed, asyncio.Task[JobResult]]]:
+        """The stream, and the result beside it: a job may end without a stream, and a stream may be gone."""
+        followed = self._streams.follow(key, place.last)
+        result = asyncio.create_task(self.wait(receipt, timeout_s=timeout_s))
+        result.add_done_callback(lambda _result: followed.come.put_nowait(None))
+        try:
+            yield followed, result
+        finally:
+            self._streams.leave(followed)
+            result.cancel()
+            await asyncio.gather(result, return_exceptions=True)
+
     def _is_own(self, receipt: Receipt) -> bool:
         """Whether the job's end will be announced on this process's own channel."""
         return receipt.outcome == "accepted" and receipt.reply_to == self.client_id
@@ -166,6 +219,7 @@ class Link:
 
     async def close(self) -> None:
         """Close every connection; whoever still waits is told."""
+        await self._streams.close()
         await self._replies.close()
         await self._redis.aclose()
 

@@ -64,6 +64,8 @@ from worker.runs.step import CapRun
 from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
 from worker.settings import WorkerSettings, provider_keys
+from worker.streaming.step import StreamAnswer, StreamText
+from worker.streaming.streams import Streams
 from worker.telemetry.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -287,7 +289,7 @@ class Parts:
     ) -> None:
         self._settings, self._stores, self._crossing = settings, stores, crossing
         self._books, self._run_tree, self._clients = books, run_tree, clients
-        self._watch = signals.deployments
+        self._watch, self._streams = signals.deployments, Streams(stores.lanes)
         self._hold_budget = _hold_budget(stores, books, run_tree, signals)
         self._screen, self._check = ScreenContent(fence_key=fence_key(settings)), CheckAnswer()
 
@@ -303,6 +305,7 @@ class Parts:
                 self._hold_budget,
                 JournalAttempt(stores.ledger),
                 self._check,
+                StreamText(self._streams),
                 _caller(settings, routing, http, cards, self._crossing),
             ]
         )
@@ -325,6 +328,7 @@ class Parts:
         )
         return job_pipeline(
             [
+                StreamAnswer(self._streams),
                 RecordJob(stores.ledger),
                 EndStopped(),
                 AnswerControl(_answers(batches, ReportUsage(stores.ledger))),

@@ -21,6 +21,7 @@ from worker.job_run import JobRun, Lease, ProceedJob
 from worker.reload.follow import Routed
 from worker.results.backend import PAYLOAD
 from worker.results.meta import success_meta
+from worker.streaming.rules import ending
 
 LEAST_GRACE_S = 1.0  # between the cancelling of a job and its abandoning
 Interruption = Literal["cancelled", "soft_limit", "shutdown", "lost"]
@@ -68,6 +69,7 @@ class HeldDelivery:
     _unreadable: str = ""
     _inner: asyncio.Task[Any] | None = None
     _running: JobRun | None = None
+    _streams: bool = False
     _properties: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,6 +151,7 @@ class HeldDelivery:
 
     def _job_run(self, fields: Any, retries: int, routed: Routed) -> JobRun:
         job = check_job({**fields, "job_id": self.delivery.job_id} if isinstance(fields, dict) else fields)
+        self._streams = job.stream
         header = self.envelope.header
         if (job.tenant, job.task, job.lane) != (header.tenant, header.task, header.lane):
             raise BadMessage("the message's header names another tenant, task or lane than its job")
@@ -276,7 +279,8 @@ class HeldDelivery:
         ttl_s = self.assembly.settings.fleet.result_ttl_s
         reply_to = self.envelope.header.reply_to
         used = used_tokens(self.result) if self.result else None
-        ended = Finished(self.tag, payload, ttl_s, reply_to, used=used, dead=self._unreadable)
+        last = ending(self.result).written() if self.result and self._streams else b""
+        ended = Finished(self.tag, payload, ttl_s, reply_to, used=used, dead=self._unreadable, ending=last)
         self.acknowledge(self, ended)
 
     def finish_with(self, result: JobResult, *, unreadable: str = "") -> None:

@@ -131,6 +131,9 @@ class JobRun:
     max_output_tokens: int = 0
     messages: tuple[Message, ...] = field(default=(), repr=False)
     findings: list[Finding] = field(default_factory=list)
+    answer_checks: tuple[
+        str, ...
+    ] = ()  # what may still refuse an answer that was given: till then nobody sees it
     attempts: list[AttemptSummary] = field(default_factory=list)
     spent_pico: int = 0
     unresolved_attempts: int = 0  # of earlier deliveries: their outcome is not known
@@ -224,6 +227,9 @@ class Attempt:
     returns_share: bool = False  # what it did not use of its share is its batch's again
     on_first_token: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
     silent_ms: int | None = None  # closed without a first token after so long, for another attempt's had come
+    heard: Callable[[str], None] | None = field(
+        default=None, repr=False
+    )  # takes the answer's text as it comes
 
     @property
     def messages(self) -> tuple[Message, ...]:

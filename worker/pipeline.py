@@ -22,13 +22,15 @@ from worker.retries.step import CapRetries, RememberFailures
 from worker.routing.step import PlanRoute
 from worker.runs.step import CapRun
 from worker.safety.step import ScreenContent
+from worker.streaming.step import StreamAnswer, StreamText
 
 S = TypeVar("S")
 
 JOB_STEPS: tuple[tuple[type[JobStep], str], ...] = (
+    (StreamAnswer, "outermost: what it says at the end is the final row's answer, whoever has written that"),
     (
         RecordJob,
-        "first: an answered job is never called again, and however the rest ends is its one final row",
+        "before all work: an answered job is never called again, and however the rest ends is its one final row",
     ),
     (RememberFailures, "before whatever may end a job as failed: what killed its workers is known again too"),
     (EndStopped, "a job that was cancelled, expired or given up in its lane costs nothing more"),
@@ -65,6 +67,7 @@ ATTEMPT_STEPS: tuple[tuple[type[AttemptStep], str], ...] = (
         CheckAnswer,
         "inside the journal: a wrong answer is settled as a failed attempt that was paid, and never ends its job",
     ),
+    (StreamText, "inside the check: where it may refuse an answer, nobody hears that while it is given"),
     (CallProvider, "the call itself"),
 )
 

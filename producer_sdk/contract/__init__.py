@@ -26,6 +26,7 @@ from producer_sdk.contract.result import (
     JobStatus,
     Usage,
 )
+from producer_sdk.contract.stream import StreamEvent, read_event
 
 __all__ = [
     "BUDGET_REASONS",
@@ -49,6 +50,7 @@ __all__ = [
     "Lane",
     "Message",
     "Straight",
+    "StreamEvent",
     "TextPart",
     "Tool",
     "ToolCall",
@@ -56,6 +58,7 @@ __all__ = [
     "ceil_pico",
     "created_at",
     "job_id_for_key",
+    "read_event",
     "to_pico",
     "to_usd",
     "usd_text",

@@ -19,18 +19,20 @@ from producer_sdk.contract.control import (
 from producer_sdk.contract.envelope import VERSION, Header
 from producer_sdk.contract.job import Job
 from producer_sdk.contract.result import JobResult
+from producer_sdk.contract.stream import StreamEvent
 
 PATH = Path(__file__).with_name("schema.json")
 
 
 def schema() -> dict[str, Any]:
-    """Header and Job as a producer may send them, JobResult as a worker writes it, under `$defs`; and control jobs'
-    questions and answers."""
+    """Header and Job as a producer may send them, JobResult and StreamEvent as a worker writes them, under `$defs`; and
+    control jobs' questions and answers."""
     _, document = models_json_schema(
         [
             (Header, "validation"),
             (Job, "validation"),
             (JobResult, "serialization"),
+            (StreamEvent, "serialization"),
             (ReserveBatch, "validation"),
             (BatchReserved, "serialization"),
             (ConfirmBatches, "validation"),

@@ -5,6 +5,7 @@ from producer_sdk.lanes.keys import LaneKeys
 from producer_sdk.lanes.lanes import Lanes, NotDurable, WrongShards
 from producer_sdk.lanes.limits import Limits, TaskLimits, TenantLimits
 from producer_sdk.lanes.replies import (
+    Appended,
     Beat,
     DeadJob,
     Delivery,
@@ -19,6 +20,7 @@ from producer_sdk.lanes.replies import (
 )
 
 __all__ = [
+    "Appended",
     "Beat",
     "DeadJob",
     "Delivery",

@@ -10,7 +10,7 @@ from typing import TypeVar
 from producer_sdk.contract import LANES
 from producer_sdk.contract.envelope import LaneEntry
 from producer_sdk.lanes.keys import LaneKeys, Shards
-from producer_sdk.lanes.replies import Finished
+from producer_sdk.lanes.replies import Appended, Finished
 from producer_sdk.lanes.scripts import Argument, Call, Script
 
 ITEMS_A_SCRIPT = 64
@@ -59,9 +59,10 @@ def finishes(script: Script, shards: Shards, items: Sequence[Finished]) -> list[
     for keys in shards.all:
         places = [at for at, item in enumerate(items) if shards.of_tag(item.tag) == keys]
         for part in _parts(places, lambda at: len(items[at].result or b"")):
-            result_keys = [keys.result(job_of(items[at].tag)) for at in part]
+            job_ids = [job_of(items[at].tag) for at in part]
+            own_keys = [key for job_id in job_ids for key in (keys.result(job_id), keys.stream(job_id))]
             fields = [field for at in part for field in _ending(keys, items[at])]
-            found.append((part, Call(script, [keys.root, *result_keys], fields)))
+            found.append((part, Call(script, [keys.root, *own_keys], fields)))
     return found
 
 
@@ -69,7 +70,24 @@ def _ending(keys: LaneKeys, item: Finished) -> tuple[Argument, ...]:
     channel = keys.replies(item.reply_to) if item.reply_to else ""
     cost, tokens = ("", "") if item.used is None else (item.used[0] + 2 * item.used[1], sum(item.used))
     ttl_s = max(item.ttl_s, 1)
-    return item.tag, int(item.result is not None), item.result or b"", ttl_s, channel, cost, tokens, item.dead
+    result = (int(item.result is not None), item.result or b"")
+    return item.tag, *result, ttl_s, channel, cost, tokens, item.dead, item.ending
+
+
+def appends(script: Script, shards: Shards, items: Sequence[Appended]) -> list[tuple[list[int], Call]]:
+    """append.lua, as often as its bounds ask for, and which of the items each call carries."""
+    found: list[tuple[list[int], Call]] = []
+    for keys in shards.all:
+        places = [at for at, item in enumerate(items) if shards.of_tag(item.tag) == keys]
+        for part in _parts(places, lambda at: sum(len(event) for event in items[at].events)):
+            streams = [keys.stream(job_of(items[at].tag)) for at in part]
+            fields = [field for at in part for field in _appended(items[at])]
+            found.append((part, Call(script, [keys.root, *streams], fields)))
+    return found
+
+
+def _appended(item: Appended) -> tuple[Argument, ...]:
+    return item.tag, item.number, len(item.events), *item.events
 
 
 def _parts(items: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:

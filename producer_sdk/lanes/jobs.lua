@@ -1,7 +1,8 @@
 -- Prelude: a job's record and its moves between pending, delayed, running, closing and its end.
 -- Record: tenant, lane, task, state, digest, cost, tokens, priority, spot (its place), put (ms), deadline, ttl, op (of its
 -- put); while held: tag, worker, flow, charged (of its tenant's virtual time); lost (deliveries whose worker was lost), back (it comes to the head), cancel, stop;
--- last (the verb and tag that let go). Until a worker has had it, the record is packed in front of its message (fresh).
+-- streamed (the last append to its
+-- stream, and of which tag); last (the verb and tag that let go). Until a worker has had it, the record is packed in front of its message (fresh).
 -- A server without memory refuses the first write that adds something, and every later one or none of a script: so a
 -- script writes before it removes, and is refused as a whole.
 

@@ -67,6 +67,13 @@ class LaneKeys:
         """The channel on which a producer hears the ids of its jobs that have ended."""
         return f"{self.namespace}:replies:{client_id}"
 
+    def stream(self, job_id: str) -> str:
+        """A job's answer as it comes, where it asked for that: a Redis stream, as docs/wire.md says.
+
+        It lives for an hour after what was added last, and for ten minutes after the job's end.
+        """
+        return f"{self.namespace}:stream:{job_id}"
+
     def result(self, job_id: str) -> str:
         """Where Celery's Redis result backend looks for the result, and the channel it listens on."""
         return RESULT_PREFIX + job_id

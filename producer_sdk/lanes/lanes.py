@@ -15,6 +15,7 @@ from producer_sdk.lanes import calls, replies, scripts
 from producer_sdk.lanes.keys import LaneKeys, Shards
 from producer_sdk.lanes.limits import Limits
 from producer_sdk.lanes.replies import (
+    Appended,
     Beat,
     Cancelled,
     DeadJob,
@@ -123,6 +124,16 @@ class Lanes:
         """
         parts = calls.finishes(self._scripts["finish"], self.shards, items)
         answers = await self._run_all("finish", [call for _places, call in parts])
+        told = calls.in_order([(part[0], answer) for part, answer in zip(parts, answers, strict=True)])
+        return [bool(one) for one in told]
+
+    async def append(self, items: Sequence[Appended]) -> list[bool]:
+        """Add to the streams of held jobs. False: the tag was not live any more, nothing was written.
+
+        One's own append again, under the same number, is True and does nothing.
+        """
+        parts = calls.appends(self._scripts["append"], self.shards, items)
+        answers = await self._run_all("append", [call for _places, call in parts])
         told = calls.in_order([(part[0], answer) for part, answer in zip(parts, answers, strict=True)])
         return [bool(one) for one in told]
 

@@ -56,7 +56,8 @@ class Finished:
     """How a delivery ended: the result's bytes (None: none is written), kept for `ttl_s` seconds.
 
     `reply_to` is the client id of the producer that waits. `used`: the (input, output) tokens that providers were asked
-    for (None: nobody knows, the estimate stands). `dead`: why the job is listed as a dead letter too.
+    for (None: nobody knows, the estimate stands). `dead`: why the job is listed as a dead letter too. `ending`: the
+    last event of its stream, where it has one.
     """
 
     tag: str
@@ -65,6 +66,16 @@ class Finished:
     reply_to: str | None
     used: tuple[int, int] | None = None
     dead: str = ""
+    ending: bytes = b""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Events for the stream of the job that this tag holds. `number` counts the appends of the tag, from 1."""
+
+    tag: str
+    number: int
+    events: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)

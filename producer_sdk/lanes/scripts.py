@@ -16,10 +16,11 @@ Clock = Literal["server", "override"]
 Argument = str | bytes | int
 _FOLDER = Path(__file__).parent
 _VERBS = (
-    "put", "take", "finish", "hand_back", "move", "beat", "sweep", "cancel", "states", "live", "depths", "set_limits",
-    "pause", "resume", "pauses", "agree", "dead", "dead_message", "discard", "hurry",
+    "put", "take", "append", "finish", "hand_back", "move", "beat", "sweep", "cancel", "states", "live", "depths",
+    "set_limits", "pause", "resume", "pauses", "agree", "dead", "dead_message", "discard", "hurry",
 )  # fmt: skip
 _CHOOSING = ("take", "depths")
+_STREAMING = ("append", "finish")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def load_scripts(clock: Clock) -> dict[str, Script]:
     )
     prelude = "\n".join(_read(name) for name in shared)
     chosen = f"{prelude}\n{_read('choose')}\n{_read('start')}"
-    return {verb: _script(f"{chosen if verb in _CHOOSING else prelude}\n{_read(verb)}") for verb in _VERBS}
+    streaming = f"{prelude}\n{_read('streams')}"
+    preludes = dict.fromkeys(_CHOOSING, chosen) | dict.fromkeys(_STREAMING, streaming)
+    return {verb: _script(f"{preludes.get(verb, prelude)}\n{_read(verb)}") for verb in _VERBS}
 
 
 def _read(name: str) -> str:

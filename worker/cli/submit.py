@@ -11,6 +11,7 @@ import click
 from producer_sdk.client import Fleet
 from producer_sdk.contract import JobResult
 from producer_sdk.errors import JobEnded
+from producer_sdk.handle import JobHandle
 from worker.cli.asked import NOT_SO, example, json_option, say
 from worker.embedded.demo.inputs import read_documents
 from worker.errors import ConfigError
@@ -20,6 +21,7 @@ from worker.errors import ConfigError
     epilog=example(
         'fairlane submit --tenant acme --task classify_intent "Where is my parcel?"',
         "fairlane submit --tenant acme --task classify_intent --messages chat.json --json",
+        'fairlane submit --tenant acme --task classify_intent --stream "Where is my parcel?"',
     )
 )
 @click.argument("text", required=False)
@@ -39,6 +41,7 @@ from worker.errors import ConfigError
 @click.option("--idempotency-key", help="The same key is the same job, for ever.")
 @click.option("--max-output-tokens", type=click.IntRange(1))
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the result.")
+@click.option("--stream", is_flag=True, help="Print the answer as it comes.")
 @click.option(
     "--timeout", default=60.0, type=click.FloatRange(0.1, 86_400), show_default=True, help="Seconds to wait."
 )
@@ -59,6 +62,8 @@ def submit(
     """Submit one job and print its answer; exit code 1 when it ends without one."""
     if (text is None) == (messages is None):
         raise click.UsageError("give the text of one user message, or --messages FILE")
+    if fields["stream"] and not wait:
+        raise click.UsageError("--stream waits for the answer: leave out --no-wait")
     fields = {name: value for name, value in fields.items() if value is not None}
     if documents:
         fields["documents"] = read_documents(documents)
@@ -70,11 +75,34 @@ def submit(
             if not wait:
                 say({"job_id": str(job.job_id)}, as_json=as_json, words=lambda: click.echo(job.job_id))
                 return
+            if fields["stream"]:
+                follow(job, timeout, as_json=as_json)
             result = job.wait(timeout)
         except JobEnded as refused:
             result = refused.result
-    say(result.model_dump(mode="json"), as_json=as_json, words=lambda: tell(result))
+    if not (fields["stream"] and as_json):
+        is_printed = bool(fields["stream"])
+        say(
+            result.model_dump(mode="json"),
+            as_json=as_json,
+            words=lambda: tell(result, is_printed=is_printed),
+        )
     ctx.exit(0 if result.status == "succeeded" else NOT_SO)
+
+
+def follow(job: JobHandle, timeout: float, *, as_json: bool) -> None:
+    """The answer as it comes, on stdout; with `as_json` one event a line."""
+    has_text = False
+    for event in job.stream(timeout=timeout):
+        if as_json:
+            click.echo(event.model_dump_json(exclude_defaults=True))
+            continue
+        if has_text and event.kind in ("begin", "end"):
+            click.echo()
+        if has_text and event.kind == "begin":
+            click.echo("[what came so far is void: the answer begins anew]", err=True)
+        has_text = event.kind == "text" or (has_text and event.kind == "tool_calls")
+        click.echo(event.text, nl=False)
 
 
 def read_messages(path: Path | None) -> Any:
@@ -87,13 +115,13 @@ def read_messages(path: Path | None) -> Any:
         raise ConfigError(f"{path} cannot be read as JSON: it must hold a list of messages") from error
 
 
-def tell(result: JobResult) -> None:
-    """The answer on stdout, what it took on stderr."""
+def tell(result: JobResult, *, is_printed: bool = False) -> None:
+    """The answer on stdout, unless it stands there already, and what it took on stderr."""
     if result.error:
         click.echo(
             f"{result.status}: {result.error.code} ({result.error.status}): {result.error.message}", err=True
         )
-    else:
+    elif not is_printed:
         click.echo(result.text)
     used = f"{result.usage.input_tokens} in, {result.usage.output_tokens} out, {result.cost_usd:f} USD"
     click.echo(

@@ -28,6 +28,15 @@ class Verdict:
     wrong: str = ""
 
 
+def checks(job: Job, task: TaskRule) -> tuple[str, ...]:
+    """What an answer to this job must pass, by name."""
+    asked = (
+        ("citations", task.requires_citations),
+        ("response_schema", job.params.response_schema is not None),
+    )
+    return tuple(name for name, is_asked in asked if is_asked)
+
+
 def impossible(job: Job, task: TaskRule) -> JobError | None:
     """Why no answer could ever be right for this job."""
     if task.requires_citations and not job.documents:

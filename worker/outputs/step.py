@@ -25,6 +25,7 @@ class StateForm:
             impossible = await asyncio.to_thread(rules.impossible, job, task)
         if impossible:
             raise JobStopped(impossible)
+        job_run.answer_checks += rules.checks(job, task)
         if task.requires_citations:
             job_run.messages = rules.with_form(job_run.messages)
         return await proceed(job_run)
@@ -40,8 +41,7 @@ class CheckAnswer:
         """Raises WrongAnswer for an answer that does not cite or fit as the job asks."""
         answer = await proceed(attempt)
         job_run = attempt.job_run
-        asks = job_run.known_task().requires_citations or job_run.job.params.response_schema is not None
-        if not asks or answer.tool_calls:
+        if not rules.checks(job_run.job, job_run.known_task()) or answer.tool_calls:
             return answer
         found = await self._found(job_run, answer.text)
         if found.code:

@@ -36,6 +36,10 @@ class AnthropicReader:
         """The token counts reported so far; each event's counts replace those before."""
         return anthropic_usage(self._usage)[0]
 
+    def new_text(self) -> str:
+        """The text that has come since this was last asked."""
+        return self._collected.new_text()
+
     def take(self, name: str, data: bytes) -> None:
         """Read one event. Raises ProviderError."""
         event = read_json(data)

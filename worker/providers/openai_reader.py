@@ -36,6 +36,10 @@ class OpenAIReader:
         """Whether a finish reason has come."""
         return self._finish is not None
 
+    def new_text(self) -> str:
+        """The text that has come since this was last asked."""
+        return self._collected.new_text()
+
     def take(self, _name: str, data: bytes) -> None:
         """Read one event. Raises ProviderError."""
         if data == b"[DONE]":

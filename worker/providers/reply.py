@@ -72,6 +72,10 @@ class Reader(Protocol):
         """The token counts reported so far."""
         ...
 
+    def new_text(self) -> str:
+        """The answer's text that has come since this was last asked."""
+        ...
+
     def take(self, name: str, data: bytes) -> None:
         """Read one event. Raises ProviderError for errors, refusals and garbage."""
         ...
@@ -87,12 +91,18 @@ class Collected:
     def __init__(self) -> None:
         self.size = 0
         self._text: list[str] = []
+        self._told = 0
         self._calls: dict[object, _GrowingCall] = {}
 
     @property
     def text(self) -> str:
         """All text so far."""
         return "".join(self._text)
+
+    def new_text(self) -> str:
+        """The text that has come since this was last asked."""
+        new, self._told = self._text[self._told :], len(self._text)
+        return "".join(new)
 
     def add_text(self, text: Any) -> None:
         """More of the answer. Raises ProviderError above the limit."""

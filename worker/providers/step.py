@@ -148,6 +148,8 @@ class _Exchange:
                 await attempt.speaks()
                 await self._cross("middle")
                 middle = False
+            if attempt.heard:
+                attempt.heard(self.reader.new_text())
             if self.reader.closed:
                 await _last_bytes(chunks)
                 break

@@ -47,6 +47,15 @@ async def test_an_answer_says_when_its_first_token_came(twin: Twin, dialect: Dia
     assert answer.latency_ms - answer.first_token_ms >= 150, "the other nineteen"
 
 
+async def test_an_answer_is_heard_piece_by_piece_while_it_comes(twin: Twin, dialect: Dialect):
+    await behave(twin, {"chunk_ms": 5})
+    one, heard = attempt(twin.url, dialect), []
+    one.heard = heard.append
+    answer = await run(one)
+    assert "".join(heard) == answer.text
+    assert len([piece for piece in heard if piece]) > 3
+
+
 async def test_the_model_that_answered_is_the_one_reported(twin: Twin, dialect: Dialect):
     await behave(twin, {"answering_model": "twin-small-2026-11-01"})
     assert (await run(attempt(twin.url, dialect))).model == "twin-small-2026-11-01"

@@ -1,0 +1,1 @@
+"""Streaming: an answer is given to its producer as it comes."""
