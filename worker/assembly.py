@@ -48,6 +48,7 @@ from worker.outputs.step import CheckAnswer, StateForm
 from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import called_at, open_client
+from worker.providers.keys import Keys, keyless
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
 from worker.retries.step import CapRetries, RememberFailures
@@ -60,7 +61,7 @@ from worker.routing_load import load
 from worker.runs.step import CapRun
 from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
-from worker.settings import WorkerSettings, provider_keys
+from worker.settings import WorkerSettings, key_variable
 from worker.telemetry.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -145,14 +146,11 @@ def fence_key(settings: WorkerSettings) -> bytes:
 
 
 def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[str, str]) -> dict[str, str]:
-    """Why each deployment that cannot be called is left out of every plan."""
-    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    """Why each deployment that cannot be called, whoever has a key, is left out of every plan."""
     reasons = dict(unpriced)
     for deployment in routing.deployments().values():
         provider = deployment.provider
-        if provider.key_env and provider.name not in keys:
-            reasons[deployment.name] = f"no {provider.key_env}"
-        elif not provider.base_url and not settings.local_url:
+        if not provider.base_url and not settings.local_url:
             reasons[deployment.name] = f"no {provider.base_url_env}"
         elif not provider.allow_link_local and refused_host(called_at(provider, settings.local_url)):
             reasons[deployment.name] = "its address is link-local or a cloud's metadata service"
@@ -160,13 +158,13 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
 
 
 async def plan_route(
-    settings: WorkerSettings, routing: RoutingFile
+    settings: WorkerSettings, routing: RoutingFile, keys: Keys
 ) -> tuple[PlanRoute, Mapping[str, RateCard]]:
     """The step that plans, and the prices that it plans with. Raises ConfigError."""
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     missing = unusable(routing, settings, unpriced)
-    counts = await load_counts(routing, missing)
-    return PlanRoute(cards=cards, missing=missing, counts=counts), cards
+    counts = await load_counts(routing, keyless(routing, keys) | missing)
+    return PlanRoute(cards=cards, missing=missing, counts=counts, why_no_key=keys.why_none), cards
 
 
 def _hold_budget(stores: Stores, books: Books, run_tree: RunTree, signals: Signals) -> HoldBudget:
@@ -199,13 +197,12 @@ def _guards(stores: Stores, run_tree: RunTree) -> list[JobStep]:
 
 def _caller(
     settings: WorkerSettings,
-    routing: RoutingFile,
     http: httpx.AsyncClient,
     cards: Mapping[str, RateCard],
+    keys: Keys,
     crossing: Crossing,
 ) -> CallProvider:
-    """The step that calls, with the keys that are set."""
-    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    """The step that calls."""
     return CallProvider(client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing)
 
 
@@ -233,7 +230,8 @@ async def assemble(
     stores = open_stores(settings, crossing)
     lanes, ledger, health = stores.lanes, stores.ledger, stores.health
     books = Books(ledger=ledger, store=stores.budget, claim_s=settings.lease_s)
-    plan, cards = await plan_route(settings, routing)
+    keys = Keys(key_variable, in_use=settings.uses_keys)
+    plan, cards = await plan_route(settings, routing, keys)
     http = open_client(settings, routing, transport=transport)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
@@ -242,13 +240,13 @@ async def assemble(
             _hold_budget(stores, books, run_tree, signals),
             JournalAttempt(ledger),
             CheckAnswer(),
-            _caller(settings, routing, http, cards, crossing),
+            _caller(settings, http, cards, keys, crossing),
         ]
     )
     fallback = CallWithFallback(
         proceed_attempt=attempt, retry_budget=stores.retry_budget, follow_up=plan.followed_up
     )
-    pipeline = _job_pipeline(settings, stores, books, run_tree, plan, fallback)
+    pipeline = _job_pipeline(settings, stores, books, run_tree, plan, keys, fallback)
     reaper = Reaper(ledger=ledger, store=stores.budget, lanes=lanes, books=books, grace_s=settings.lease_s)
     ttl_s = settings.fleet.result_ttl_s
     orphans = Orphans(
@@ -265,6 +263,7 @@ def _job_pipeline(
     books: Books,
     run_tree: RunTree,
     plan: PlanRoute,
+    keys: Keys,
     fallback: CallWithFallback,
 ) -> ProceedJob:
     """Every step of a job around its fallback."""
@@ -284,7 +283,7 @@ def _job_pipeline(
             form,
             AnswerFromCache(stores.cache),
             plan,
-            AvoidUnhealthy(stores.health),
+            AvoidUnhealthy(stores.health, renewed=keys.renewed),
             fallback,
         ]
     )

@@ -69,6 +69,7 @@ class Answer:
     price_flag: str | None = None  # why the cost is only a bound: nobody knows what answered
     standing: JobResult | None = None  # the job's final row, once it is committed
     exhausted_s: float | None = None  # for how long its headers say that the provider takes no more
+    list_pico: int | None = None  # at list, what a call with the tenant's own key cost its tenant
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class PlannedCall:
     """One deployment of a plan, with what a call of it is predicted to cost at most.
 
     `follow_up`: what this call says after the job's own messages: a wrong answer, and what was wrong with it.
+    `own_key`: it is made with the tenant's own key, so that it costs nothing of ours.
     """
 
     deployment: Deployment
@@ -83,6 +85,7 @@ class PlannedCall:
     card: RateCard
     highest_pico: int
     follow_up: tuple[Message, ...] = field(default=(), repr=False)
+    own_key: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from worker.routing_load.file import SECTIONS
 from worker.routing_load.prices import PRICE_KEYS
 from worker.routing_load.providers import PROVIDER_KEYS
 from worker.routing_load.tasks import TASK_KEYS
-from worker.routing_load.tiers import LIMIT_KEYS
+from worker.routing_load.tiers import LIMIT_KEYS, TENANT_KEYS
 
 SHIPPED = REPO / "routing.yaml"
 
@@ -226,5 +226,5 @@ def test_free_on_purpose_is_said_in_a_word(tmp_path: Path):
 
 def test_the_reference_names_every_key():
     reference = (REPO / "docs" / "routing.md").read_text(encoding="utf-8")
-    known = (*SECTIONS, *PROVIDER_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS, *TASK_KEYS, *LIMIT_KEYS)
+    known = (*SECTIONS, *PROVIDER_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS, *TASK_KEYS, *LIMIT_KEYS, *TENANT_KEYS)
     assert [key for key in known if not re.search(rf"\b{key}\b", reference)] == []

@@ -12,10 +12,11 @@ import click
 
 from producer_sdk.errors import FleetError
 from worker.cli.asked import example, json_option, say
+from worker.cli.checks import keys_of
 from worker.cli.fleet_commands import fleet_commands
 from worker.embedded.fleet import EmbeddedFleet, FleetShape
 from worker.routing_load import load
-from worker.settings import WorkerSettings, provider_keys
+from worker.settings import WorkerSettings
 
 
 @click.command(
@@ -78,8 +79,9 @@ def end_on_signals() -> None:
 def has_model(settings: WorkerSettings) -> bool:
     """Whether some real model can be called: a provider's key is set, or FAIRLANE_LOCAL_URL is."""
     routing = load(settings.routing_path)
-    names = {provider.name: provider.key_env for provider in routing.providers.values() if provider.key_env}
-    return bool(settings.local_url or provider_keys(names))
+    keys, tenants = keys_of(settings), [None, *routing.tenants.values()]
+    keyed = (p for p in routing.providers.values() for one in tenants if keys.key_of(p, one))
+    return bool(settings.local_url or next(keyed, None))
 
 
 def facts(fleet: EmbeddedFleet) -> dict[str, Any]:
