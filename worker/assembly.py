@@ -49,6 +49,7 @@ from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import called_at, open_client
 from worker.providers.keys import Keys, keyless
+from worker.providers.served import not_served
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
 from worker.retries.step import CapRetries, RememberFailures
@@ -158,11 +159,12 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
 
 
 async def plan_route(
-    settings: WorkerSettings, routing: RoutingFile, keys: Keys
+    settings: WorkerSettings, routing: RoutingFile, keys: Keys, http: httpx.AsyncClient
 ) -> tuple[PlanRoute, Mapping[str, RateCard]]:
     """The step that plans, and the prices that it plans with. Raises ConfigError."""
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     missing = unusable(routing, settings, unpriced)
+    missing |= await not_served(http, routing, settings.local_url)
     counts = await load_counts(routing, keyless(routing, keys) | missing)
     return PlanRoute(cards=cards, missing=missing, counts=counts, why_no_key=keys.why_none), cards
 
@@ -231,8 +233,8 @@ async def assemble(
     lanes, ledger, health = stores.lanes, stores.ledger, stores.health
     books = Books(ledger=ledger, store=stores.budget, claim_s=settings.lease_s)
     keys = Keys(key_variable, in_use=settings.uses_keys)
-    plan, cards = await plan_route(settings, routing, keys)
     http = open_client(settings, routing, transport=transport)
+    plan, cards = await plan_route(settings, routing, keys, http)
     signals, run_tree = Signals(), RunTree(ledger.ancestors)
     attempt = attempt_pipeline(
         [

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.worker.job_runs import REPO
 from tests.worker.wrong_routing_files import GOOD, WRONG
+from worker.embedded.local_model.server import MODEL
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.errors import ConfigError
 from worker.routing_file import Price
@@ -42,7 +43,8 @@ def test_the_shipped_file_has_no_fault_and_answers_without_any_key():
         assert [d for d in alias if d.provider.key_env is None], (
             "every alias has a deployment that needs no key"
         )
-        assert [d.weight for d in alias if d.provider.key_env is None] == [0], "which is the last resort"
+        assert {d.weight for d in alias if d.provider.key_env is None} == {0}, "which is the last resort"
+        assert [d.price.free for d in alias if d.model == MODEL and d.price] == [True], "and the local model"
 
 
 def test_the_twins_prices_in_the_shipped_file_are_the_twins():

@@ -163,7 +163,7 @@ def _key_said(provider: Provider, keys: Keys, usable: set[str], twin: str | None
         only = "only tenants with keys of their own are called there"
         return f"{source.named} is set" if keys.key_of(provider) else f"{keys.why_none(provider)}: {only}"
     return (
-        f"it is the provider twin of the fleet on this home, {twin}"
+        f"it is what the fleet on this home serves itself, {twin}"
         if twin
         else f"{provider.base_url_env} is set"
     )
