@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LLAMA := 2026.10.11549
 
 .PHONY: help env demo test lint check fix bench chaos lock clean
 
@@ -18,8 +19,11 @@ $(READY): requirements.lock pyproject.toml producer_sdk/pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e ./producer_sdk -e .
 	@touch $@
 
-demo: $(READY) ## the main job: an embedded fleet, three tenants, 345 jobs, a table (MODEL=twin)
-	$(BIN)/fairlane demo
+MODEL ?= twin
+
+demo: $(READY) ## the main job: an embedded fleet, three tenants, 345 jobs, a table (MODEL=local: a small real model)
+	$(if $(filter local,$(MODEL)),-$(BIN)/python -m pip install --quiet --disable-pip-version-check 'xllamacpp==$(LLAMA)')
+	$(BIN)/fairlane demo --model $(MODEL)
 
 test: $(READY) ## the whole test suite; starts every server it needs
 	$(BIN)/python -m pytest -n 2

@@ -23,10 +23,19 @@ def install(folder: Path, package: str) -> Path:
     """The `bin` folder of a new environment with the package. Raises NotHere."""
     programs = folder / "venv" / "bin"
     pip = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "--disable-pip-version-check"]
-    commands = [
-        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")],
-        [*pip, "install", "--quiet", package],
-    ]
+    _run(package, [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")])
+    _run(package, [*pip, "install", "--quiet", package])
+    return programs
+
+
+def install_into(folder: Path, package: str) -> Path:
+    """The package and nothing that it depends on, in a folder for PYTHONPATH. Raises NotHere."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    _run(package, [*pip, "--only-binary", ":all:", "--upgrade", "--target", str(folder), package])
+    return folder
+
+
+def _run(package: str, *commands: list[str]) -> None:
     for command in commands:
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_S, env=environ())
@@ -35,4 +44,3 @@ def install(folder: Path, package: str) -> Path:
             raise NotHere(f"{package} cannot be installed: {' '.join(last)[:200]}") from error
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotHere(f"{package} cannot be installed: {type(error).__name__}") from error
-    return programs

@@ -50,6 +50,8 @@ from worker.outputs.step import CheckAnswer, StateForm
 from worker.pipeline import attempt_pipeline, job_pipeline, pricing_pipeline
 from worker.policy.step import ApplyPolicy, EndStopped
 from worker.providers.client import Clients, called_at
+from worker.providers.keys import Keys, keyless
+from worker.providers.served import not_served
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
 from worker.reload.follow import FollowRouting, Routed
@@ -63,7 +65,7 @@ from worker.routing_load import Source, load_source
 from worker.runs.step import CapRun
 from worker.runs.store import Runs
 from worker.safety.step import ScreenContent
-from worker.settings import WorkerSettings, provider_keys
+from worker.settings import WorkerSettings, key_variable
 from worker.streaming.step import StreamAnswer, StreamText
 from worker.streaming.streams import Streams
 from worker.telemetry.signals import Signals
@@ -160,14 +162,11 @@ def fence_key(settings: WorkerSettings) -> bytes:
 
 
 def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[str, str]) -> dict[str, str]:
-    """Why each deployment that cannot be called is left out of every plan."""
-    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    """Why each deployment that cannot be called, whoever has a key, is left out of every plan."""
     reasons = dict(unpriced)
     for deployment in routing.deployments().values():
         provider = deployment.provider
-        if provider.key_env and provider.name not in keys:
-            reasons[deployment.name] = f"no {provider.key_env}"
-        elif not provider.base_url and not settings.local_url:
+        if not provider.base_url and not settings.local_url:
             reasons[deployment.name] = f"no {provider.base_url_env}"
         elif not provider.allow_link_local and refused_host(called_at(provider, settings.local_url)):
             reasons[deployment.name] = "its address is link-local or a cloud's metadata service"
@@ -175,13 +174,15 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
 
 
 async def plan_route(
-    settings: WorkerSettings, routing: RoutingFile, speeds: Speeds
+    settings: WorkerSettings, routing: RoutingFile, speeds: Speeds, keys: Keys, http: httpx.AsyncClient
 ) -> tuple[PlanRoute, Mapping[str, RateCard]]:
     """The step that plans, and the prices that it plans with. Raises ConfigError."""
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
     missing = unusable(routing, settings, unpriced)
-    counts = await load_counts(routing, missing)
-    return PlanRoute(cards=cards, missing=missing, counts=counts, speeds=speeds), cards
+    missing |= await not_served(http, routing, settings.local_url)
+    counts = await load_counts(routing, keyless(routing, keys) | missing)
+    plan = PlanRoute(cards=cards, missing=missing, counts=counts, speeds=speeds, why_no_key=keys.why_none)
+    return plan, cards
 
 
 def _hold_budget(stores: Stores, books: Books, run_tree: RunTree, signals: Signals) -> HoldBudget:
@@ -214,13 +215,12 @@ def _guards(stores: Stores, run_tree: RunTree) -> list[JobStep]:
 
 def _caller(
     settings: WorkerSettings,
-    routing: RoutingFile,
     http: httpx.AsyncClient,
     cards: Mapping[str, RateCard],
+    keys: Keys,
     crossing: Crossing,
 ) -> CallProvider:
-    """The step that calls, with the keys that are set."""
-    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    """The step that calls."""
     return CallProvider(client=http, keys=keys, cards=cards, local_url=settings.local_url, crossing=crossing)
 
 
@@ -289,6 +289,7 @@ class Parts:
     ) -> None:
         self._settings, self._stores, self._crossing = settings, stores, crossing
         self._books, self._run_tree, self._clients = books, run_tree, clients
+        self._keys = Keys(key_variable, in_use=settings.uses_keys)
         self._watch, self._streams = signals.deployments, Streams(stores.lanes)
         self._hold_budget = _hold_budget(stores, books, run_tree, signals)
         self._screen, self._check = ScreenContent(fence_key=fence_key(settings)), CheckAnswer()
@@ -297,8 +298,8 @@ class Parts:
         """Everything that depends on the file, at this version. Raises ConfigError."""
         settings, stores = self._settings, self._stores
         routing, whole = await asyncio.to_thread(load_source, source)
-        plan, cards = await plan_route(settings, routing, stores.health.speeds)
         http = self._clients.of(routing)
+        plan, cards = await plan_route(settings, routing, stores.health.speeds, self._keys, http)
         attempt = attempt_pipeline(
             [
                 WatchDeployment(stores.health, watch=self._watch),
@@ -306,7 +307,7 @@ class Parts:
                 JournalAttempt(stores.ledger),
                 self._check,
                 StreamText(self._streams),
-                _caller(settings, routing, http, cards, self._crossing),
+                _caller(settings, http, cards, self._keys, self._crossing),
             ]
         )
         fallback = CallWithFallback(
@@ -338,7 +339,7 @@ class Parts:
                 form,
                 AnswerFromCache(stores.cache),
                 plan,
-                AvoidUnhealthy(stores.health),
+                AvoidUnhealthy(stores.health, renewed=self._keys.renewed),
                 fallback,
             ]
         )

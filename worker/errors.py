@@ -138,6 +138,10 @@ class FailureKind(StrEnum):
     CANCELLED = "cancelled"
 
 
+# Codes of failures of ours that say nothing about a provider.
+NO_KEY, KEY_CHANGED = "no_key", "key_changed"
+
+
 class ProviderError(WorkerError):
     """One attempt failed. `billed` says what is known of its cost; `usage` what the provider reported.
 

@@ -70,6 +70,7 @@ class Answer:
     standing: JobResult | None = None  # the job's final row, once it is committed
     exhausted_s: float | None = None  # for how long its headers say that the provider takes no more
     first_token_ms: int | None = None  # when its first token came; of `latency_ms`
+    list_pico: int | None = None  # at list, what a call with the tenant's own key cost its tenant
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class PlannedCall:
     """One deployment of a plan, with what a call of it is predicted to cost at most.
 
     `predicted_ms`: how long it takes, by what the fleet has measured; None: nobody knows. `follow_up`: what this call
-    says after the job's own messages: a wrong answer, and what was wrong with it.
+    says after the job's own messages: a wrong answer, and what was wrong with it. `own_key`: it is made with the
+    tenant's own key, so that it costs nothing of ours.
     """
 
     deployment: Deployment
@@ -86,6 +88,7 @@ class PlannedCall:
     highest_pico: int
     follow_up: tuple[Message, ...] = field(default=(), repr=False)
     predicted_ms: int | None = None
+    own_key: bool = False
 
 
 def too_slow(call: PlannedCall, left_ms: float) -> str:

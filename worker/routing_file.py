@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal
 
 Dialect = Literal["openai", "anthropic"]
@@ -45,8 +46,21 @@ class Price:
 
 
 @dataclass(frozen=True)
+class KeySource:
+    """Where a key is: an environment variable, or a file that holds nothing else. Never the key itself."""
+
+    env: str | None = None
+    file: Path | None = None
+
+    @property
+    def named(self) -> str:
+        """What stands for the key in sentences."""
+        return self.env or str(self.file)
+
+
+@dataclass(frozen=True)
 class Provider:
-    """Where calls go. `key_env` None: no key is needed. `base_url_env` overrides `base_url` when set.
+    """Where calls go. Neither `key_env` nor `key_file`: no key is needed. `base_url_env` overrides `base_url` when set.
 
     `budget` is what all tenants together may spend there. `allow_link_local`: it may be at an address where no
     provider usually is, see addresses.
@@ -59,6 +73,7 @@ class Provider:
     base_url_env: str | None = None
     budget: Budget = NO_BUDGET
     allow_link_local: bool = False
+    key_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -140,11 +155,16 @@ class Tier:
 
 @dataclass(frozen=True)
 class Tenant:
-    """One tenant: its tier with the tenant's own overrides applied, and its zone for windows."""
+    """One tenant: its tier with the tenant's own overrides applied, its zone for windows, its own providers' keys.
+
+    `own_keys_only`: it is never called with a key of the fleet's, nor where no key is needed.
+    """
 
     name: str
     tier: Tier
     zone: str = "UTC"
+    keys: Mapping[str, KeySource] = field(default_factory=dict)
+    own_keys_only: bool = False
 
 
 @dataclass(frozen=True)

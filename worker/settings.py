@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class WorkerSettings:
     connect_timeout_s: float = 10.0
     local_url: str | None = None
     metrics_address: str | None = None
+    uses_keys: bool = True
 
     @property
     def beat_s(self) -> float:
@@ -64,6 +65,7 @@ class WorkerSettings:
             connect_timeout_s=_number("FAIRLANE_CONNECT_TIMEOUT_S", 10.0),
             local_url=local_url(),
             metrics_address=os.environ.get("FAIRLANE_METRICS_ADDRESS") or None,
+            uses_keys=_on("FAIRLANE_PROVIDER_KEYS"),
         )
 
     def to_env(self, *, without: Collection[str] = ()) -> dict[str, str]:
@@ -91,6 +93,7 @@ class WorkerSettings:
             "FAIRLANE_CONNECT_TIMEOUT_S": self.connect_timeout_s,
             "FAIRLANE_LOCAL_URL": self.local_url or "",
             "FAIRLANE_METRICS_ADDRESS": self.metrics_address or "",
+            "FAIRLANE_PROVIDER_KEYS": "on" if self.uses_keys else "off",
         }
         inherited = {name: value for name, value in os.environ.items() if name not in without}
         return inherited | {name: str(value) for name, value in own.items()}
@@ -112,9 +115,16 @@ def find_routing(path: str | None = None) -> Path:
     raise ConfigError("no routing.yaml found: set FAIRLANE_ROUTING to its path")
 
 
-def provider_keys(names: Mapping[str, str]) -> dict[str, str]:
-    """The keys that are set, by provider, for a mapping of provider to environment variable."""
-    return {provider: os.environ[name] for provider, name in names.items() if os.environ.get(name)}
+def key_variable(name: str) -> str | None:
+    """What an environment variable that routing.yaml names holds."""
+    return os.environ.get(name) or None
+
+
+def _on(name: str) -> bool:
+    text = os.environ.get(name) or "on"
+    if text not in ("on", "off"):
+        raise ConfigError(f"{name} must be on or off")
+    return text == "on"
 
 
 def _number(name: str, default: float) -> float:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.worker.job_runs import REPO
 from tests.worker.wrong_routing_files import GOOD, LARGE, SOL, WRONG
+from worker.embedded.local_model.server import MODEL
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.errors import ConfigError
 from worker.routing_file import Price, Strategy
@@ -24,7 +25,7 @@ from worker.routing_load.file import SECTIONS
 from worker.routing_load.prices import PRICE_KEYS
 from worker.routing_load.providers import PROVIDER_KEYS
 from worker.routing_load.tasks import TASK_KEYS
-from worker.routing_load.tiers import LIMIT_KEYS
+from worker.routing_load.tiers import LIMIT_KEYS, TENANT_KEYS
 
 SHIPPED = REPO / "routing.yaml"
 
@@ -43,7 +44,8 @@ def test_the_shipped_file_has_no_fault_and_answers_without_any_key():
         assert [d for d in alias if d.provider.key_env is None], (
             "every alias has a deployment that needs no key"
         )
-        assert [d.weight for d in alias if d.provider.key_env is None] == [0], "which is the last resort"
+        assert {d.weight for d in alias if d.provider.key_env is None} == {0}, "which is the last resort"
+        assert [d.price.free for d in alias if d.model == MODEL and d.price] == [True], "and the local model"
 
 
 @pytest.mark.parametrize("strategy", get_args(Strategy))
@@ -238,5 +240,6 @@ def test_free_on_purpose_is_said_in_a_word(tmp_path: Path):
 
 def test_the_reference_names_every_key():
     reference = (REPO / "docs" / "routing.md").read_text(encoding="utf-8")
-    known = (*SECTIONS, *PROVIDER_KEYS, *ALIAS_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS, *TASK_KEYS, *LIMIT_KEYS)
+    known = (*SECTIONS, *PROVIDER_KEYS, *ALIAS_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS)
+    known += (*TASK_KEYS, *LIMIT_KEYS, *TENANT_KEYS)
     assert [key for key in known if not re.search(rf"\b{key}\b", reference)] == []

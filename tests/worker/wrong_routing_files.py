@@ -197,6 +197,40 @@ WRONG: list[tuple[str, str]] = [
         "OPENAI_API_KEY, never the value itself",
     ),
     (
+        replaced("key_env: OPENAI_API_KEY", "key_file: sk-123"),
+        "routing.yaml:2:76: providers.openai.key_file: write a file's path from / on, for example "
+        "/run/secrets/openai, never the key itself",
+    ),
+    (
+        replaced("key_env: OPENAI_API_KEY", "key_env: OPENAI_API_KEY, key_file: /run/secrets/openai"),
+        "routing.yaml:2:101: providers.openai.key_file: a key is in a variable or in a file: remove 'key_env' or "
+        "'key_file'",
+    ),
+    (
+        replaced("concurrency: 7", "keys: {openay: {key_env: ACME_KEY}}"),
+        "routing.yaml:19:39: tenants.globex.keys.openay: there is no provider 'openay', did you mean 'openai'?",
+    ),
+    (
+        replaced("concurrency: 7", "keys: {openai: sk-123}"),
+        "routing.yaml:19:39: tenants.globex.keys.openai: write {key_env: VARIABLE} or {key_file: /path}, never the key "
+        "itself",
+    ),
+    (
+        replaced("concurrency: 7", "keys: sk-123"),
+        "routing.yaml:19:30: tenants.globex.keys: write a mapping of providers, each to {key_env: VARIABLE} or "
+        "{key_file: /path}, never the key itself",
+    ),
+    (
+        replaced("concurrency: 7", "keys: {openai: {key_env: acme}}"),
+        "routing.yaml:19:49: tenants.globex.keys.openai.key_env: write an environment variable's name, for example "
+        "OPENAI_API_KEY, never the value itself",
+    ),
+    (
+        replaced("concurrency: 7", "own_keys_only: true"),
+        "routing.yaml:19:39: tenants.globex.own_keys_only: the tenant has no key of its own: "
+        "add 'keys', or remove this",
+    ),
+    (
         replaced(", base_url_env: FAIRLANE_LOCAL_URL", ""),
         "routing.yaml:3:10: providers.local: 'base_url' is missing: add it, or 'base_url_env'",
     ),

@@ -108,7 +108,10 @@ class HoldBudget:
             raise HandBack("the budget's books could not be rebuilt", delay_ms=AGAIN_MS)
 
     async def _windows(self, attempt: Attempt) -> tuple[WindowLimit, ...]:
+        """Where its cost counts: nowhere, where the tenant's own key pays."""
         job_run, tenant = attempt.job_run, attempt.job_run.known_tenant()
+        if attempt.call.own_key:
+            return ()
         runs: tuple[str, ...] = ()
         if tenant.tier.run_budget_usd is not None:
             try:

@@ -13,10 +13,11 @@ from producer_sdk.settings import redis_url
 from worker.budget.catalogue import rate_cards
 from worker.embedded.home import Home
 from worker.errors import ConfigError
+from worker.providers.keys import Keys, source_of
 from worker.routing.vocabularies import uncounted, without_extra
 from worker.routing_file import Provider, RoutingFile
 from worker.routing_load import load
-from worker.settings import WorkerSettings, provider_keys
+from worker.settings import WorkerSettings, key_variable
 
 State = Literal["ok", "bad", "note"]
 TIMEOUT_S = 3.0
@@ -102,7 +103,8 @@ def routing_checks(settings: WorkerSettings) -> Iterator[Check]:
     usable = set(_usable(routing, settings, twin))
     for provider in routing.providers.values():
         state: State = "ok" if provider.name in usable else "note"
-        yield Check(f"provider {provider.name}", state, _key_said(provider, usable, twin))
+        yield Check(f"provider {provider.name}", state, _key_said(provider, keys_of(settings), usable, twin))
+    yield from _own_key_checks(routing, keys_of(settings))
     try:
         priced, unpriced = rate_cards(
             routing.deployments(), cache_dir=settings.home if settings.home.is_dir() else None
@@ -131,22 +133,37 @@ def _tokenizer_check(routing: RoutingFile, usable: set[str]) -> Iterator[Check]:
 
 
 def _usable(routing: RoutingFile, settings: WorkerSettings, twin: str | None) -> Iterator[str]:
-    keys = provider_keys({p.name: p.key_env for p in routing.providers.values() if p.key_env})
+    keys = keys_of(settings)
     for provider in routing.providers.values():
         reachable = bool(provider.base_url) or bool(settings.local_url or twin)
-        if reachable and (provider.key_env is None or provider.name in keys):
+        tenants = [None, *(one for one in routing.tenants.values() if provider.name in one.keys)]
+        if reachable and any(keys.why_none(provider, one) is None for one in tenants):
             yield provider.name
 
 
-def _key_said(provider: Provider, usable: set[str], twin: str | None) -> str:
+def keys_of(settings: WorkerSettings) -> Keys:
+    """The keys as a worker with these settings would find them."""
+    return Keys(key_variable, in_use=settings.uses_keys)
+
+
+def _own_key_checks(routing: RoutingFile, keys: Keys) -> Iterator[Check]:
+    for tenant in routing.tenants.values():
+        for name, source in tenant.keys.items():
+            why = keys.why_none(routing.providers[name], tenant)
+            said = f"{source.named} is set" if why is None else f"{why}: it is not called for {tenant.name}"
+            yield Check(f"{tenant.name}'s key of {name}", "note" if why else "ok", said)
+
+
+def _key_said(provider: Provider, keys: Keys, usable: set[str], twin: str | None) -> str:
+    source = source_of(provider, None)
     if provider.name not in usable:
-        return (
-            f"{provider.key_env or provider.base_url_env} is not set: its deployments are left out of plans"
-        )
-    if provider.key_env:
-        return f"{provider.key_env} is set"
+        missing = keys.why_none(provider) or f"{provider.base_url_env} is not set"
+        return f"{missing}: its deployments are left out of plans"
+    if source:
+        only = "only tenants with keys of their own are called there"
+        return f"{source.named} is set" if keys.key_of(provider) else f"{keys.why_none(provider)}: {only}"
     return (
-        f"it is the provider twin of the fleet on this home, {twin}"
+        f"it is what the fleet on this home serves itself, {twin}"
         if twin
         else f"{provider.base_url_env} is set"
     )

@@ -7,15 +7,18 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from producer_sdk.contract import to_usd
+from producer_sdk.contract import JobResult, to_usd
 from worker.cli.asked import NOT_SO, example, json_option, print_table, say
 from worker.cli.fleet_commands import fleet_commands
+from worker.cli.local_demo import local_demo
 from worker.cli.up import end_on_signals
 from worker.embedded.demo.inputs import DemoInputs, read_inputs
 from worker.embedded.demo.jobs import INJECTION, POISONED_TENANT
@@ -34,6 +37,13 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--messages", type=FILE, help="CSV with the columns text and category.")
 @click.option("--documents", type=FILE, help="JSON lines with id, title, text and source.")
 @click.option("--questions", type=FILE, help="JSON lines with question and answer.")
+@click.option(
+    "--model",
+    default="twin",
+    show_default=True,
+    type=click.Choice(["twin", "local"]),
+    help="`local`: a small real model, fewer jobs; fetched once, 93 MB.",
+)
 @click.option("--workers", default=2, type=click.IntRange(1, 64), show_default=True, help="Worker processes.")
 @json_option
 @click.pass_context
@@ -42,16 +52,22 @@ def demo(
     messages: Path | None,
     documents: Path | None,
     questions: Path | None,
+    model: str,
     workers: int,
     as_json: bool,
 ) -> None:
     """Run the main job here: three tenants classify messages and ask questions over documents.
 
-    Everything happens in a temporary folder, against the provider twin: no key is used, nothing is paid. Exit
-    code 1 when the ledger and the provider's own books differ.
+    Everything happens in a temporary folder, against the provider twin or a local model: no key is used, nothing is
+    paid. Exit code 1 when the ledger and the provider's own books differ.
     """
     inputs = read_inputs(messages=messages, documents=documents, questions=questions)
     end_on_signals()
+    if model == "local":
+        local = local_demo(
+            inputs, workers=workers, as_json=as_json, progress=lambda total: _bar(total, quiet=as_json)
+        )
+        ctx.exit(0 if local.equal else NOT_SO)
     if not as_json:
         introduce(inputs)
     with tempfile.TemporaryDirectory(prefix="fairlane-") as home:
@@ -74,17 +90,24 @@ def introduce(inputs: DemoInputs) -> None:
 
 def watch(inputs: DemoInputs, *, home: Path, workers: int, quiet: bool) -> DemoOutcome:
     """Play the demo behind a progress bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        bar = progress.add_task("starting", total=len(inputs.messages) + len(inputs.questions))
+    with _bar(len(inputs.messages) + len(inputs.questions), quiet=quiet) as on_result:
         return play(
             inputs,
             home=home,
             commands=fleet_commands(),
             workers=workers,
-            on_result=lambda _result: progress.update(bar, advance=1, description="jobs"),
+            on_result=on_result,
             clock=time.monotonic,
         )
+
+
+@contextmanager
+def _bar(total: int, *, quiet: bool) -> Iterator[Callable[[JobResult], None]]:
+    """A progress bar, and what it is told of each result."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        bar = progress.add_task("starting", total=total)
+        yield lambda _result: progress.update(bar, advance=1, description="jobs")
 
 
 def tell(outcome: DemoOutcome) -> None:

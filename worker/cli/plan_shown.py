@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -16,9 +16,9 @@ from worker.job_run import Answer, JobRun, Lease, PlannedCall
 from worker.policy.rules import aliases_for
 from worker.policy.step import ApplyPolicy
 from worker.rate_card import RateCard
-from worker.routing import rules
+from worker.routing import own_keys, rules
 from worker.routing.tokens import InputBound
-from worker.routing_file import RoutingFile
+from worker.routing_file import Provider, RoutingFile, Tenant
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class ShownPlan:
     wait_s: float | None = None
     error: JobError | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
+    strategies: Mapping[str, str] = field(default_factory=dict)  # by alias
 
 
 async def plan_shown(
@@ -63,9 +64,10 @@ async def plan_shown(
     *,
     cards: Mapping[str, RateCard],
     missing: Mapping[str, str],
+    why_no_key: Callable[[Provider, Tenant], str | None],
     view: View | None,
 ) -> ShownPlan:
-    """The plan; `view` None: nobody knows how the deployments stand."""
+    """The plan; `why_no_key` as PlanRoute's; `view` None: nobody knows how the deployments stand."""
     run = JobRun(asked.job(), Lease("", math.inf), routing)
     run.messages = tuple(run.job.messages)
     try:
@@ -75,11 +77,16 @@ async def plan_shown(
     task, tenant = run.known_task(), run.known_tenant()
     _allowed, denied = aliases_for(task, tenant.tier)
     bounds = dict.fromkeys(routing.deployments(), InputBound(asked.input_tokens, asked.input_tokens))
-    planned = rules.plan(run, cards=cards, missing=missing, bounds=bounds)
-    calls, left_out = (
-        planned.plan.calls,
-        planned.plan.left_out + _denied(routing, run.aliases, denied, tenant.tier.name),
+    planned = rules.plan(
+        run,
+        cards=cards,
+        missing=own_keys.missing(run, missing, why_no_key=why_no_key),
+        bounds=bounds,
+        speeds=view.speeds if view else {},
+        left_ms=math.inf if task.max_latency_ms is None else task.max_latency_ms,
     )
+    calls = own_keys.marked(planned.plan, tenant).calls
+    left_out = planned.plan.left_out + _denied(routing, run.aliases, denied, tenant.tier.name)
     shown = ShownPlan(
         aliases=run.aliases,
         denied=denied,
@@ -88,6 +95,7 @@ async def plan_shown(
         max_output_tokens=planned.max_output_tokens,
         error=planned.error,
         limits=_limits(run),
+        strategies={alias: routing.strategies.get(alias, "weighted") for alias in run.aliases},
     )
     return shown if view is None or planned.error else _sifted(shown, view)
 
@@ -142,21 +150,19 @@ def call_told(call: PlannedCall, plan: ShownPlan, *, input_tokens: int) -> dict[
     """One call as JSON. `cost_low_usd` is what its input alone costs, uncached; `cost_high_usd` what is reserved."""
     low = call.card.cost(Usage(input_tokens=input_tokens))
     siblings = [one for one in plan.calls if one.alias == call.alias]
-    weights = sum(one.deployment.weight for one in siblings)
+    strategy = plan.strategies[call.alias]
+    weights = sum(one.deployment.weight for one in siblings) if strategy == "weighted" else 0
     return {
         "deployment": call.deployment.name,
         "alias": call.alias,
+        "strategy": strategy,
         "first_share": round(call.deployment.weight / weights, 3) if weights else None,
         "cost_low_usd": to_usd(low),
         "cost_high_usd": to_usd(call.highest_pico),
-        "latency_ms": latency_ms(call),
+        "latency_ms": call.predicted_ms,
+        "own_key": call.own_key,
         "tried_though": "its breaker is open" if call.deployment.name in plan.despite else None,
     }
-
-
-def latency_ms(_call: PlannedCall) -> int | None:
-    """How long the call is predicted to take; None: nobody has measured it."""
-    return None
 
 
 async def _stay(_run: JobRun) -> Answer:

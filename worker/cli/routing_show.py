@@ -20,10 +20,11 @@ from worker.cli.plan_shown import Asked, ShownPlan, call_told, plan_shown
 from worker.cli.routing_fleet import FleetRouting, fleet_routing
 from worker.embedded.home import Home
 from worker.errors import LedgerUnavailable
-from worker.health.rules import View
-from worker.routing_file import RoutingFile
+from worker.health.rules import View, with_own
+from worker.providers.keys import Keys
+from worker.routing_file import RoutingFile, Tenant
 from worker.routing_load import load_source, source_of
-from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings, key_variable
 
 NO_HEALTH = "The broker does not answer: how the deployments stand now is not in this plan."
 
@@ -85,17 +86,25 @@ def show(
         ) from error
     settings = WorkerSettings.from_env()
     settings = replace(settings, local_url=settings.local_url or Home(settings.home).upstream())
-    looked = asyncio.run(_look(settings, file))
+    looked = asyncio.run(_look(settings, file, tenant))
     cards, unpriced = rate_cards(
         looked.routing.deployments(), cache_dir=settings.home if settings.home.is_dir() else None
     )
-    missing = unusable(looked.routing, settings, unpriced)
-    plan = asyncio.run(plan_shown(asked, looked.routing, cards=cards, missing=missing, view=looked.view))
+    plan = asyncio.run(
+        plan_shown(
+            asked,
+            looked.routing,
+            cards=cards,
+            missing=unusable(looked.routing, settings, unpriced),
+            why_no_key=Keys(key_variable, in_use=settings.uses_keys).why_none,
+            view=looked.view,
+        )
+    )
     say(_told(asked, looked, plan), as_json=as_json, words=lambda: _tell(asked, looked, plan))
     ctx.exit(NOT_SO if plan.error else 0)
 
 
-async def _look(settings: WorkerSettings, file: Path | None) -> Looked:
+async def _look(settings: WorkerSettings, file: Path | None, tenant: str) -> Looked:
     """The routing to plan by, and how its deployments stand. Raises ConfigError."""
     fleet, source, said = None, None, ""
     if file is None:
@@ -108,15 +117,22 @@ async def _look(settings: WorkerSettings, file: Path | None) -> Looked:
         said = fleet.said() if fleet else f"the fleet's is not known: {why}"
     routing, _source = load_source(source or source_of(file or settings.routing_path))
     of_file = "" if source else f"version {routing.version} of {file or settings.routing_path}"
-    return Looked(
-        routing, fleet, "; ".join(part for part in (of_file, said) if part), await _health(settings, routing)
-    )
+    health = await _health(settings, routing, routing.tenant(tenant))
+    return Looked(routing, fleet, "; ".join(part for part in (of_file, said) if part), health)
 
 
-async def _health(settings: WorkerSettings, routing: RoutingFile) -> View | None:
+async def _health(settings: WorkerSettings, routing: RoutingFile, tenant: Tenant | None) -> View | None:
+    """As this tenant's calls would find it."""
+    known = tuple(routing.deployments().values())
     try:
         async with open_health(settings) as health:
-            return await health.look(tuple(routing.deployments().values()))
+            view = await health.look(known)
+            if tenant is None or not tenant.keys:
+                return view
+            own = await health.look(
+                [one for one in known if one.provider.name in tenant.keys], whose=tenant.name
+            )
+            return with_own(view, own, tenant.keys)
     except redis.exceptions.RedisError:
         return None
 

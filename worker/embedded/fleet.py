@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from types import TracebackType
 from producer_sdk.settings import embedded_url
 from worker.embedded.broker import broker_command, prepare, wait_until_answers
 from worker.embedded.home import Home
+from worker.embedded.local_model.server import server_command, wait_until_loaded
 from worker.embedded.ports import LOOPBACK, free_port, wait_until_listens
 from worker.embedded.processes import Child, Keeper
 from worker.settings import WorkerSettings
@@ -28,12 +30,16 @@ class Commands:
 
 @dataclass(frozen=True)
 class FleetShape:
-    """What to start. `flower_port` None: no Flower, 0: any free port. `hidden` variables reach no child process."""
+    """What to start. `flower_port` None: no Flower, 0: any free port. `hidden` variables reach no child process.
+
+    `local_model`: the file of a model that is served, in the twin's place.
+    """
 
     workers: int = 2
     flower_port: int | None = 0
     with_twin: bool = True
     hidden: Collection[str] = ()
+    local_model: Path | None = None
 
 
 class EmbeddedFleet:
@@ -88,7 +94,9 @@ class EmbeddedFleet:
             self._run("broker", broker_command(self.home.socket, self.home.broker_folder))
             wait_until_answers(self.home.socket, check=self.check)
         self._commands.migrate(self.settings.ledger_url)
-        if self.shape.with_twin:
+        if self.shape.local_model is not None:
+            self._start_local_model(self.shape.local_model)
+        elif self.shape.with_twin:
             self._start_twin()
         grace_s = self.settings.shutdown_grace_s + 15
         for number in range(1, self.shape.workers + 1):
@@ -110,7 +118,19 @@ class EmbeddedFleet:
         ]
         self._run("twin", command)
         wait_until_listens(port, what="the provider twin", check=self.check)
-        url = f"http://{LOOPBACK}:{port}"
+        self._calls(f"http://{LOOPBACK}:{port}")
+
+    def _start_local_model(self, model: Path) -> None:
+        port, threads = (
+            free_port(),
+            max(1, min(4, (os.cpu_count() or 2) - 1)),
+        )  # the rest of the fleet works too
+        self._run("local-model", server_command(model, port, threads=threads))
+        wait_until_loaded(port, check=self.check)
+        self._calls(f"http://{LOOPBACK}:{port}")
+
+    def _calls(self, url: str) -> None:
+        """What is started from here on calls this server."""
         self.settings = replace(self.settings, local_url=url)
         self.home.note_upstream(url)
 

@@ -69,11 +69,11 @@ class Home:
         written.replace(self.path / "processes.json")
 
     def note_upstream(self, url: str) -> None:
-        """Write down where the fleet's own provider twin is, for whoever asks about this home."""
+        """Write down where the fleet's own provider twin or model is, for whoever asks about this home."""
         (self.path / "upstream").write_text(url)
 
     def upstream(self) -> str | None:
-        """The provider twin of the fleet that is up on this home, if there is one."""
+        """The provider twin or the model of the fleet that is up on this home, if there is one."""
         noted = self.path / "upstream"
         return noted.read_text().strip() or None if noted.is_file() else None
 

@@ -5,13 +5,13 @@ Every function is pure; docs/routing.md has the table of states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from producer_sdk.contract import ErrorCode, JobError
-from worker.errors import FailureKind, ProviderError
+from worker.errors import KEY_CHANGED, NO_KEY, FailureKind, ProviderError
 from worker.job_run import Answer, Attempt, PlannedCall
 from worker.routing_file import Deployment
 from worker.speed import Speed
@@ -152,6 +152,8 @@ def silent(attempt: Attempt) -> Took | None:
 
 def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:
     """A failed call that had `timeout_s` seconds."""
+    if error.code in (NO_KEY, KEY_CHANGED):
+        return Outcome()
     kind, code = error.kind, str(error.status) if error.status else error.code or str(error.kind)
     if kind == FailureKind.RATE_LIMITED:
         if error.retry_after_s is None:  # nobody knows when it is over: the breaker finds out
@@ -200,6 +202,15 @@ def obstacle(deployment: Deployment, view: View, *, age_s: float) -> Obstacle | 
     if left_s > 0:
         return Obstacle("open", told("open", left_s, standing.open_why), left_s)
     return Obstacle("probing", told("probing", 0, ""), 1.0) if standing.is_probed else None
+
+
+def with_own(view: View, own: View, providers: Collection[str]) -> View:
+    """The view of a tenant that has keys of its own for these providers, whose calls met what is in `own`."""
+    return View(
+        {**view.deployments, **own.deployments},
+        {name: cool for name, cool in view.providers.items() if name not in providers} | {**own.providers},
+        view.pauses,
+    )
 
 
 def scopes(deployment: Deployment) -> tuple[str, str]:

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError
 from worker.health import rules
+from worker.health.rules import View
 from worker.health.store import Begun, HealthStore
 from worker.health.watching import Unwatched, Watch, tell_end
 from worker.job_run import Answer, Attempt, JobRun, ProceedAttempt, ProceedJob
 from worker.routing_file import Deployment
 
+logger = logging.getLogger(__name__)
+
 
 class AvoidUnhealthy:
     """Take out of the plan what takes no calls now, each with its reason; the last one left is never taken out."""
 
-    def __init__(self, store: HealthStore, *, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        store: HealthStore,
+        *,
+        jitter: Callable[[], float] = random.random,
+        renewed: Callable[[], Collection[tuple[str, str]]] = tuple,
+    ) -> None:
+        """`renewed`: providers whose key has been replaced since it was asked, with the tenant if it is its own."""
         self._store = store
         self._jitter = jitter
+        self._renewed = renewed
 
     async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
         """Raises HandBack when waiting in the lane helps, JobStopped when the job's deadline is before that."""
-        view, age_s = await self._store.view(job_run.routing.deployments)
+        view, age_s = await self._view(job_run)
         sifted = rules.sift(
             job_run.plan.calls,
             view,
@@ -50,6 +62,23 @@ class AvoidUnhealthy:
             raise HandBack(f"{name}: {reason}", delay_ms=int(sifted.hand_back_s * 1000) + 1)
         return await proceed(job_run)
 
+    async def _view(self, job_run: JobRun) -> tuple[View, float]:
+        """As this tenant's calls find it: those with a key of its own by what such calls have met."""
+        known, tenant = job_run.routing.deployments, job_run.known_tenant()
+        for provider, whose in self._renewed():
+            logger.warning("the key of %s was replaced%s", provider, f" by {whose}" if whose else "")
+            await self._store.forgive(
+                [one for one in known().values() if one.provider.name == provider], whose=whose
+            )
+        view, age_s = await self._store.view(known)
+        if not tenant.keys:
+            return view, age_s
+        own, own_age_s = await self._store.view(
+            lambda: {name: one for name, one in known().items() if one.provider.name in tenant.keys},
+            whose=tenant.name,
+        )
+        return rules.with_own(view, own, tenant.keys), max(age_s, own_age_s)
+
 
 class WatchDeployment:
     """Take one of the deployment's slots for the call; afterwards tell its breaker and limits how it went."""
@@ -69,7 +98,8 @@ class WatchDeployment:
         """Raises DeploymentUnavailable when it takes no call now."""
         deployment, attempt_id = attempt.call.deployment, str(attempt.id)
         forced = deployment.name in attempt.job_run.plan.despite
-        begun = await self._begun(deployment, attempt_id, forced=forced)
+        whose = attempt.job_run.job.tenant if attempt.call.own_key else ""
+        begun = await self._begun(deployment, attempt_id, forced=forced, whose=whose)
         if begun.refused:
             self._watch.refused(deployment, why=begun.refused)
             reason = rules.told(begun.refused, begun.wait_s, begun.why)
@@ -90,20 +120,34 @@ class WatchDeployment:
             raise
         finally:
             took_s = time.monotonic() - started
-            tell_end(self._watch, deployment, ended_with, outcome, took_s=took_s)
+            of_all = rules.Outcome() if whose else outcome  # a tenant's own key troubles its calls alone
+            tell_end(self._watch, deployment, ended_with, of_all, took_s=took_s)
             took = took or rules.silent(attempt)
             turned = await self._store.finish(
-                deployment, outcome, attempt=attempt_id, begun=begun, jitter=self._jitter(), took=took
+                deployment,
+                outcome,
+                attempt=attempt_id,
+                begun=begun,
+                jitter=self._jitter(),
+                took=took,
+                whose=whose,
             )
-            if turned.to:
+            if turned.to and whose:
+                logger.warning("%s, with %s's own key: breaker %s", deployment.name, whose, turned.to)
+            elif turned.to:
                 self._watch.turned(deployment, to=turned.to, open_s=turned.open_s, why=turned.why)
 
-    async def _begun(self, deployment: Deployment, attempt_id: str, *, forced: bool) -> Begun:
+    async def _begun(self, deployment: Deployment, attempt_id: str, *, forced: bool, whose: str) -> Begun:
         """Whether the call may be made. Cut off while that is asked, a slot may be taken already: it is given back."""
         try:
-            return await self._store.begin(deployment, attempt=attempt_id, forced=forced)
+            return await self._store.begin(deployment, attempt=attempt_id, forced=forced, whose=whose)
         except asyncio.CancelledError:
             await self._store.finish(
-                deployment, rules.Outcome(), attempt=attempt_id, begun=Begun(), jitter=self._jitter()
+                deployment,
+                rules.Outcome(),
+                attempt=attempt_id,
+                begun=Begun(),
+                jitter=self._jitter(),
+                whose=whose,
             )
             raise

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ FAILED_SHARE = 500  # thousandths
 FAILED_IN_A_ROW = 5
 FIRST_OPEN_MS, LONGEST_OPEN_MS = 5_000, 120_000
 LEAST_PACED_TOKENS = 16  # shorter answers do not tell how long a token takes
+OF_A_KEY = ("auth", "quota_exhausted")
 logger = logging.getLogger(__name__)
 
 
@@ -56,6 +57,16 @@ class Turned:
     to: str = ""
     open_s: float = 0.0
     why: str = ""
+
+
+@dataclass
+class _Sight:
+    """What was seen last, and when, on the monotonic clock; `missed`: when nothing was seen."""
+
+    view: View = field(default_factory=View)
+    seen: float = float("-inf")
+    missed: float = float("-inf")
+    looking: asyncio.Task[None] | None = None
 
 
 class HealthStore:
@@ -90,12 +101,14 @@ class HealthStore:
         self._begin, self._finish, self._beat, self._look, self._pause = (
             redis.register_script(script) for script in (begin, measure + finish, beat, look, pause)
         )
-        self._view, self._seen, self._missed = View(), float("-inf"), float("-inf")
-        self._looking: asyncio.Task[None] | None = None
+        self._sights: dict[str, _Sight] = {}  # by tenant with a key of its own; "": the fleet's keys
 
-    async def begin(self, deployment: Deployment, *, attempt: str, forced: bool) -> Begun:
-        """Take a slot for this attempt, once; `forced` passes an open breaker and a spent credit, nothing else."""
-        keys = [*self._keys(deployment), self._root + "pauses"]
+    async def begin(self, deployment: Deployment, *, attempt: str, forced: bool, whose: str = "") -> Begun:
+        """Take a slot for this attempt, once; `forced` passes an open breaker and a spent credit, nothing else.
+
+        `whose`: the tenant with whose own key it is called. A key's troubles are those of its calls alone.
+        """
+        keys = [*self._keys(deployment, whose), self._root + "pauses"]
         args: Arguments = [
             attempt,
             self._lease_ms,
@@ -121,6 +134,7 @@ class HealthStore:
         begun: Begun,
         jitter: float,
         took: Took | None = None,
+        whose: str = "",
     ) -> Turned:
         """Free the attempt's slot and learn from its outcome and from how long it `took`, once.
 
@@ -133,7 +147,7 @@ class HealthStore:
         breaker = [HALF_WINDOW_MS, LEAST_CALLS, FAILED_SHARE, FAILED_IN_A_ROW, FIRST_OPEN_MS, LONGEST_OPEN_MS]
         args: Arguments = [*call, *cools, int(800 + 400 * jitter), LIFE_MS, *breaker, self._now()]
         args += _said(took)
-        keys = self._keys(deployment)
+        keys = self._keys(deployment, whose)
         reply = await self._asked("finish", lambda: self._finish(keys=keys, args=args))
         if reply is None:
             return Turned()
@@ -150,35 +164,40 @@ class HealthStore:
                 args: Arguments = [self._lease_ms, self._now(), *attempts[at : at + MOST_A_BEAT]]
                 await self._asked("beat", lambda key=key, args=args: self._beat(keys=[key], args=args))  # type: ignore[misc]
 
-    async def view(self, deployments: Callable[[], Mapping[str, Deployment]]) -> tuple[View, float]:
+    async def view(
+        self, deployments: Callable[[], Mapping[str, Deployment]], *, whose: str = ""
+    ) -> tuple[View, float]:
         """How all stand, and how many seconds ago that was; Redis is asked once a second, whoever asks."""
-        if time.monotonic() - max(self._seen, self._missed) > VIEW_S:
-            if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._refresh(tuple(deployments().values())))
-            await asyncio.shield(self._looking)
-        return self._view, max(0.0, time.monotonic() - self._seen)
+        sight = self._sights.setdefault(whose, _Sight())
+        if time.monotonic() - max(sight.seen, sight.missed) > VIEW_S:
+            if sight.looking is None or sight.looking.done():
+                sight.looking = asyncio.create_task(
+                    self._refresh(sight, tuple(deployments().values()), whose)
+                )
+            await asyncio.shield(sight.looking)
+        return sight.view, max(0.0, time.monotonic() - sight.seen)
 
     async def speeds(self, deployments: Callable[[], Mapping[str, Deployment]]) -> Mapping[str, Speed]:
-        """How fast those are that have answered, by the same view."""
+        """How fast those are that have answered calls with the fleet's keys, by the same view."""
         return (await self.view(deployments))[0].speeds
 
-    async def _refresh(self, deployments: Sequence[Deployment]) -> None:
+    async def _refresh(self, sight: _Sight, deployments: Sequence[Deployment], whose: str) -> None:
         asked = time.monotonic()
-        seen = await self._asked("look", lambda: self.look(deployments))
+        seen = await self._asked("look", lambda: self.look(deployments, whose=whose))
         if seen is None:
-            self._missed = time.monotonic()
-        self._view = View(pauses=self._view.pauses) if seen is None else seen
-        self._seen = asked
-        if seen is not None:
+            sight.missed = time.monotonic()
+        sight.view = View(pauses=sight.view.pauses) if seen is None else seen
+        sight.seen = asked
+        if seen is not None and not whose:
             tell_view(self._watch, seen, deployments)
 
-    async def look(self, deployments: Sequence[Deployment]) -> View:
-        """How these stand now. Raises RedisError."""
+    async def look(self, deployments: Sequence[Deployment], *, whose: str = "") -> View:
+        """How these stand now, for calls with the fleet's keys or with this tenant's own. Raises RedisError."""
         providers = tuple({one.provider.name: None for one in deployments})
         keys = [self._root + "pauses"]
         for one in deployments:
-            keys += self._keys(one)[:2]
-        keys += [self._provider(name) for name in providers]
+            keys += self._keys(one, whose)[:2]
+        keys += [self._provider(name, whose) for name in providers]
         args: Arguments = [len(deployments), self._now()]
         now_ms, pauses, rows, cooling = await self._look(keys=keys, args=args)
         cools = (_cool(row, now_ms) for row in cooling)
@@ -187,6 +206,16 @@ class HealthStore:
             {name: cool for name, cool in zip(providers, cools, strict=True) if cool},
             _pauses(pauses, now_ms),
         )
+
+    async def forgive(self, deployments: Sequence[Deployment], *, whose: str = "") -> None:
+        """What a key that has been replaced had met is over: a refusal, a spent quota."""
+        await self._asked("forgive", lambda: self._forgive(deployments, whose))
+        self._sights.pop(whose, None)
+
+    async def _forgive(self, deployments: Sequence[Deployment], whose: str) -> None:
+        for key in {key for one in deployments for key in self._keys(one, whose)[::2]}:
+            if _text(await self._redis.hget(key, "cool_kind")) in OF_A_KEY:
+                await self._redis.hdel(key, "cool_until", "cool_kind", "cool_why")
 
     async def pause(self, scope: str, *, for_ms: int = 0, reason: str = "") -> int:
         """Stop new calls of a scope; returns until when (ms), 0: until it is resumed. Raises RedisError."""
@@ -209,15 +238,20 @@ class HealthStore:
             logger.warning("health was not asked or told (%s: %s)", verb, type(error).__name__)
             return None
 
-    def _keys(self, deployment: Deployment) -> list[str]:
-        own = f"{self._root}deployment:{deployment.name}"
-        return [own, own + ":calls", self._provider(deployment.provider.name)]
+    def _keys(self, deployment: Deployment, whose: str) -> list[str]:
+        own = f"{self._root}{_of(whose)}deployment:{deployment.name}"
+        return [own, own + ":calls", self._provider(deployment.provider.name, whose)]
 
-    def _provider(self, name: str) -> str:
-        return f"{self._root}provider:{name}"
+    def _provider(self, name: str, whose: str) -> str:
+        return f"{self._root}{_of(whose)}provider:{name}"
 
     def _now(self) -> int | str:
         return self._now_ms() if self._now_ms else ""
+
+
+def _of(whose: str) -> str:
+    """Tenants' names have no colon in them."""
+    return f"own:{whose}:" if whose else ""
 
 
 def _text(raw: Any) -> str:

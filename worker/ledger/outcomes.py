@@ -78,6 +78,7 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
         saved_pico=answer.saved_pico,
         over_reserved=cost > worst,
         rate_card_id=answer.rate_card_id,
+        list_pico=None if why else answer.list_pico,
     )
 
 
@@ -95,6 +96,9 @@ def of_failure(attempt: Attempt, error: ProviderError, *, latency_ms: int) -> Se
     worst, usage = attempt.call.highest_pico, error.usage
     is_priced = error.billed == "no" or (error.billed == "yes" and usage is not None)
     cost = 0 if error.billed == "no" else attempt.call.card.cost(usage) if usage and is_priced else worst
+    list_pico = None
+    if attempt.call.own_key:
+        cost, list_pico = 0, cost if is_priced else None
     return Settlement(
         state="failed" if is_priced else "uncertain",
         cost_pico=cost,
@@ -102,6 +106,7 @@ def of_failure(attempt: Attempt, error: ProviderError, *, latency_ms: int) -> Se
         latency_ms=latency_ms,
         error_code=str(error.kind),
         over_reserved=cost > worst,
+        list_pico=list_pico,
     )
 
 

@@ -29,6 +29,7 @@ class Settlement:
     saved_pico: int = 0
     over_reserved: bool = False
     rate_card_id: str | None = None  # None: that of the model asked for
+    list_pico: int | None = None  # what a call with the tenant's own key cost its tenant, at list
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, overload
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from worker.ledger.records import AttemptState, Settlement
 MOST_PICO = 4 * 10**18  # four million dollars: sums of two are exact in 64 bits
 MOST_TOKENS = 2**31 - 1  # the seed's INTEGER
 MOST_TEXT = 256
+_OWN_KEY = '"own_key":true'  # as to_json writes it; no text of a job can hold it unescaped
 HIT_NAMESPACE = UUID("6f1b2c9e-3f0a-5d44-9a51-fa1e1a9e0002")
 
 
@@ -41,6 +43,11 @@ class AttemptRow:
     settled_at: datetime | None = None
     origin: str | None = None
     batch_id: UUID | None = None
+
+    @property
+    def own_key(self) -> bool:
+        """Whether the call was made with its tenant's own key."""
+        return _OWN_KEY in (self.origin or "")
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ def attempt_row(attempt: Attempt, *, worst_pico: int) -> AttemptRow:
         "prompt_version": plain(job.prompt_version),
         "rate_card_id": call.card.id,
         "routing_version": job_run.routing.version,
+        **({"own_key": True} if call.own_key else {}),
     }
     return AttemptRow(
         id=attempt.id,
@@ -148,6 +156,8 @@ def event_values(row: AttemptRow, settlement: Settlement) -> dict[str, Any]:
         "cache": "provider" if usage.cache_read_tokens else "none",
         "error_code": plain(settlement.error_code),
         "windows": row.windows,
+        "own_key": row.own_key,
+        "list_usd": _list_usd(row, settlement),
     }
 
 
@@ -181,7 +191,17 @@ def hit_values(job_run: JobRun, answer: Answer, *, now: datetime) -> dict[str, A
         "cache": answer.cache,
         "error_code": None,
         "windows": (),
+        "own_key": False,
+        "list_usd": None,
     }
+
+
+def _list_usd(row: AttemptRow, settlement: Settlement) -> Decimal | None:
+    """What a call with the tenant's own key cost its tenant: at list, or as a provider's export says later."""
+    if not row.own_key or row.state == "uncertain":
+        return None
+    known = settlement.cost_pico if settlement.list_pico is None else settlement.list_pico
+    return to_usd(_amount(known))
 
 
 def _amount(pico: int) -> int:

@@ -27,7 +27,7 @@ def refusal(present: AttemptRow | None, wanted: AttemptRow, *, epoch: int) -> st
 def settled(row: AttemptRow, settlement: Settlement, *, now: datetime) -> AttemptRow:
     """The row after a settlement. A first one always counts; a second only where the first did not know the cost.
 
-    `uncertain` costs the worst case and `void` nothing, whatever the settlement says.
+    `uncertain` costs the worst case; `void`, and what a tenant's own key pays for, nothing, whatever it says.
     """
     is_late = row.state == "uncertain" and settlement.state != "uncertain"
     if row.state != "in_flight" and not is_late:
@@ -36,7 +36,7 @@ def settled(row: AttemptRow, settlement: Settlement, *, now: datetime) -> Attemp
         row,
         state=settlement.state,
         cost_pico=_cost(row, settlement),
-        over_reserved=settlement.over_reserved or settlement.cost_pico > row.worst_pico,
+        over_reserved=settlement.over_reserved or (settlement.cost_pico > row.worst_pico and not row.own_key),
         settled_at=now,
         mirrored_epoch=None if row.windows else 0,
     )
@@ -45,7 +45,7 @@ def settled(row: AttemptRow, settlement: Settlement, *, now: datetime) -> Attemp
 def _cost(row: AttemptRow, settlement: Settlement) -> int:
     if settlement.state == "uncertain":
         return row.worst_pico
-    if settlement.state == "void":
+    if settlement.state == "void" or row.own_key:
         return 0
     return max(0, min(settlement.cost_pico, MOST_PICO))
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    false,
     func,
     text,
 )
@@ -21,6 +22,7 @@ from worker.ledger.columns import Names, Usd, UtcTime
 
 METADATA = MetaData()
 
+# `own_key`: a call with its tenant's own key costs nothing of ours, `list_usd` is what it cost at list.
 # The seed's columns by the seed's names, then ours. One row for each attempt that was sent, one for each cache hit.
 # In PostgreSQL it is partitioned by the month of created_at, which is a part of the id: the id stays unique.
 EVENTS = Table(
@@ -52,6 +54,8 @@ EVENTS = Table(
     Column("routing_version", Text),
     Column("error_code", Text),
     Column("windows", Names),
+    Column("own_key", Boolean, nullable=False, server_default=false()),
+    Column("list_usd", Usd),
     Index("llm_usage_events_by_tenant", "tenant_id", "created_at"),
     Index("llm_usage_events_by_job", "job_id"),
     sqlite_with_rowid=False,

@@ -7,7 +7,7 @@ import httpx
 
 from producer_sdk.contract import Usage
 from worker.addresses import RefusedAddress
-from worker.errors import Billed, FailureKind, ProviderError
+from worker.errors import KEY_CHANGED, NO_KEY, Billed, FailureKind, ProviderError
 from worker.providers.errors import broken
 
 FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError)
@@ -57,6 +57,17 @@ def timed_out(provider: str, usage: Usage | None, *, sent: bool = True) -> Provi
     what = f"{provider} did not answer in the attempt's time"
     billed: Billed = "unknown" if sent else "no"
     return ProviderError(FailureKind.TIMEOUT, what, billed=billed, usage=usage, code="timeout")
+
+
+def no_key(provider: str, why: str) -> ProviderError:
+    """The error for a call whose key has gone since it was planned: nothing is sent."""
+    return ProviderError(FailureKind.AUTH, f"{provider} cannot be called: {why}", billed="no", code=NO_KEY)
+
+
+def key_changed(provider: str, refusal: ProviderError) -> ProviderError:
+    """The error for a key that was refused while its file got another one: the next call carries that."""
+    what = f"{provider} refused a key that has been replaced since"
+    return ProviderError(FailureKind.SERVER_ERROR, what, billed=refusal.billed, code=KEY_CHANGED)
 
 
 def _why_unsent(error: Exception) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import pydantic_core
 
 from producer_sdk.contract import Usage
 from worker.providers.errors import broken
+from worker.providers.halves import read_with_halves
 
 _MOST_TOKENS = 2**31 - 1
 
@@ -16,12 +17,19 @@ _MOST_TOKENS = 2**31 - 1
 def read_json(data: bytes) -> dict[str, Any]:
     """An event's object. Raises ProviderError."""
     try:
-        value = pydantic_core.from_json(data, allow_inf_nan=False)
+        value = _read(data)
     except ValueError as error:
         raise broken("the stream holds what is not JSON", code="garbage") from error
     if not isinstance(value, dict):
         raise broken("the stream holds what is not an object", code="garbage")
     return value
+
+
+def _read(data: bytes) -> Any:
+    try:
+        return pydantic_core.from_json(data, allow_inf_nan=False)
+    except ValueError:
+        return read_with_halves(data)
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

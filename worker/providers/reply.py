@@ -10,6 +10,7 @@ import pydantic_core
 from producer_sdk.contract import ToolCall, Usage
 from worker.job_run import Attempt
 from worker.providers.errors import broken
+from worker.providers.halves import ends_in_half, whole
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
 MOST_TOOL_CALLS = 1_000
@@ -92,12 +93,13 @@ class Collected:
         self.size = 0
         self._text: list[str] = []
         self._told = 0
+        self._half = ""  # of a character: the rest comes with the next event
         self._calls: dict[object, _GrowingCall] = {}
 
     @property
     def text(self) -> str:
         """All text so far."""
-        return "".join(self._text)
+        return "".join(self._text) + whole(self._half)
 
     def new_text(self) -> str:
         """The text that has come since this was last asked."""
@@ -108,7 +110,10 @@ class Collected:
         """More of the answer. Raises ProviderError above the limit."""
         if isinstance(text, str) and text:
             self.grow(text)
-            self._text.append(text)
+            text, self._half = self._half + text, ""
+            if ends_in_half(text):
+                text, self._half = text[:-1], text[-1]
+            self._text.append(whole(text))
 
     def call(self, key: object, *, call_id: Any = None, name: Any = None, arguments: Any = None) -> None:
         """More of the tool call that the provider knows by `key`."""
@@ -142,7 +147,7 @@ class _GrowingCall:
     arguments: list[str] = field(default_factory=list)
 
     def parsed(self, number: int) -> ToolCall:
-        arguments = pydantic_core.from_json("".join(self.arguments) or "{}", allow_inf_nan=False)
+        arguments = pydantic_core.from_json(whole("".join(self.arguments)) or "{}", allow_inf_nan=False)
         if not isinstance(arguments, dict) or not self.name:
             raise ValueError("a tool call needs a name and an object of arguments")
         return ToolCall(id=self.id or f"call_{number}", name=self.name, arguments=arguments)

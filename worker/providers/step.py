@@ -21,12 +21,13 @@ from worker.providers.body import pieces
 from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
 from worker.providers.client import called_at
 from worker.providers.errors import broken, not_a_stream, refused
+from worker.providers.keys import Keys
 from worker.providers.openai import OpenAI
 from worker.providers.rate_headers import exhausted_s
 from worker.providers.reply import Adapter, Reader, Reply, Request
 from worker.providers.sse import EventStream, StreamTooLarge
 from worker.rate_card import RateCard
-from worker.routing_file import Dialect
+from worker.routing_file import Dialect, Provider, Tenant
 
 ATTEMPT_HEADER = "x-fairlane-attempt"
 EVENT_STREAM = "text/event-stream"
@@ -46,13 +47,14 @@ class CallProvider:
         self,
         *,
         client: httpx.AsyncClient,
-        keys: Mapping[str, str],
+        keys: Keys | None = None,
         cards: Mapping[str, RateCard] | None = None,
         local_url: str | None = None,
         crossing: Crossing | None = None,
     ) -> None:
+        """`keys` None: calls carry none."""
         self._client = client
-        self._keys = {name: key.strip() for name, key in keys.items()}
+        self._keys = keys or None
         self._cards = cards or {}
         self._warned: set[tuple[str, str]] = set()
         self._local_url = local_url
@@ -62,9 +64,9 @@ class CallProvider:
     async def run(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
         """The answer. Raises ProviderError, LeaseLost before the first byte, and CancelledError once it has hung up."""
         started = time.monotonic()
-        provider = attempt.call.deployment.provider
+        provider, tenant = attempt.call.deployment.provider, attempt.job_run.tenant
         adapter = self._adapters[provider.dialect]
-        base_url, key = called_at(provider, self._local_url), self._keys.get(provider.name)
+        base_url, key = called_at(provider, self._local_url), self._key(provider, tenant)
         request = adapter.request(attempt, base_url=base_url, key=key)
         request.headers.update({"content-type": "application/json", ATTEMPT_HEADER: str(attempt.id)})
         exchange = _Exchange(self._client, self._crossing, provider.name, request, adapter.reader())
@@ -73,12 +75,26 @@ class CallProvider:
                 reply = await exchange.run(attempt)
         except TimeoutError as error:
             raise failures.timed_out(provider.name, exchange.reader.usage, sent=attempt.sent) from error
+        except ProviderError as error:
+            changed = self._keys and self._keys.has_changed(provider, tenant, key)
+            if error.kind == FailureKind.AUTH and changed:
+                raise failures.key_changed(provider.name, error) from error
+            raise
         charged = charge(attempt, reply, cards=self._cards, answered_at=datetime.now(UTC))
         if charged.flag:
             self._warn(attempt, charged.flag)
         answer = _answer(attempt, reply, charged, latency_ms=int((time.monotonic() - started) * 1000))
         first = exchange.first_token
         return answer if first is None else replace(answer, first_token_ms=int((first - started) * 1000))
+
+    def _key(self, provider: Provider, tenant: Tenant | None) -> str | None:
+        """Raises ProviderError where the key that the plan counted on has gone since."""
+        if self._keys is None:
+            return None
+        why = self._keys.why_none(provider, tenant)
+        if why is not None:
+            raise failures.no_key(provider.name, why)
+        return self._keys.key_of(provider, tenant)
 
     def _warn(self, attempt: Attempt, flag: str) -> None:
         """Once for each deployment: its rows in the ledger say it for every call."""
@@ -244,11 +260,12 @@ def _answer(attempt: Attempt, reply: Reply, charged: Charge, *, latency_ms: int)
         model=reply.model or call.deployment.model,
         provider=call.deployment.provider.name,
         deployment=call.deployment.name,
-        cost_pico=charged.cost_pico,
+        cost_pico=0 if call.own_key else charged.cost_pico,
+        list_pico=charged.cost_pico if call.own_key else None,
         latency_ms=latency_ms,
         tool_calls=reply.tool_calls,
         cache="provider" if usage.cache_read_tokens else "none",
-        saved_pico=charged.saved_pico,
+        saved_pico=0 if call.own_key else charged.saved_pico,
         rate_card_id=charged.card_id,
         price_flag=charged.flag,
         exhausted_s=attempt.exhausted_s,

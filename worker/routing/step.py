@@ -11,10 +11,10 @@ from producer_sdk.contract import Message
 from worker.errors import JobStopped
 from worker.job_run import Answer, JobRun, PlannedCall, ProceedJob
 from worker.rate_card import RateCard
-from worker.routing import rules
+from worker.routing import own_keys, rules
 from worker.routing.bounds import InputBounds
 from worker.routing.tokens import Count
-from worker.routing_file import Deployment, Tokenizer
+from worker.routing_file import Deployment, Provider, Tenant, Tokenizer
 from worker.speed import Speed
 
 
@@ -36,31 +36,35 @@ class PlanRoute:
         missing: Mapping[str, str],
         counts: Mapping[Tokenizer, Count] | None = None,
         speeds: Speeds | None = None,
+        why_no_key: Callable[[Provider, Tenant], str | None] = lambda _provider, _tenant: None,
     ) -> None:
-        """`cards`: prices by deployment; `missing`: why a deployment cannot be used ("no OPENAI_API_KEY").
+        """`cards`: prices by deployment; `missing`: why a deployment cannot be used by anybody; `why_no_key`: why it
+        cannot now, or not for this tenant ("no OPENAI_API_KEY").
 
         `counts`: what counts a text by each vocabulary; those that are not there are replaced by bytes. `speeds`: how
         fast deployments have answered; None: that is never asked.
         """
         self._cards = cards
         self._missing = missing
+        self._why_no_key = why_no_key
         self._bounds = InputBounds(counts or {})
         self._speeds = speeds
 
     async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
         """Raises JobStopped when nothing is left: context_too_long, cost_limit or provider_unavailable."""
-        usable = rules.usable(job_run, cards=self._cards, missing=self._missing)
+        missing = own_keys.missing(job_run, self._missing, why_no_key=self._why_no_key)
+        usable = rules.usable(job_run, cards=self._cards, missing=missing)
         bounds = await self._bounds.of(job_run, usable)
         speeds = await self._speeds(job_run.routing.deployments) if self._speeds else {}
         planned = rules.plan(
             job_run,
             cards=self._cards,
-            missing=self._missing,
+            missing=missing,
             bounds=bounds,
             speeds=speeds,
             left_ms=1000 * job_run.remaining_s(),
         )
-        job_run.plan = planned.plan
+        job_run.plan = own_keys.marked(planned.plan, job_run.known_tenant())
         job_run.max_output_tokens = planned.max_output_tokens
         if planned.error:
             raise JobStopped(planned.error)
@@ -78,4 +82,7 @@ class PlanRoute:
         """A call of the plan that says these messages after the job's own; None where its window is too small."""
         longer = replace(job_run, messages=(*job_run.messages, *messages))
         bound = (await self._bounds.of(longer, [call.deployment]))[call.deployment.name]
-        return rules.followed_up(call, messages, bound=bound, max_output_tokens=job_run.max_output_tokens)
+        longer_call = rules.followed_up(
+            call, messages, bound=bound, max_output_tokens=job_run.max_output_tokens
+        )
+        return longer_call and own_keys.charged(longer_call, job_run.known_tenant())

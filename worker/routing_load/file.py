@@ -124,7 +124,8 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
         lambda name, tier: tier_of(name, tier, aliases, tasks),
     )
     tenants = _named(
-        fields.entries_of("tenants"), lambda name, tenant: tenant_of(name, tenant, tiers, (aliases, tasks))
+        fields.entries_of("tenants"),
+        lambda name, tenant: tenant_of(name, tenant, tiers, (aliases, tasks), providers=providers),
     )
     for name, tenant in fields.entries_of("tenants").items():
         check_tenant_name(tenant, name)

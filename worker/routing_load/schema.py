@@ -19,12 +19,12 @@ from worker.routing_load.aliases import ALIAS_KEYS, DEPLOYMENT_KEYS, SERVICE_TIE
 from worker.routing_load.budgets import BUDGET_KEYS
 from worker.routing_load.file import SECTIONS
 from worker.routing_load.prices import PRICE_KEYS, RATE_KEYS, TIER_KEYS
-from worker.routing_load.providers import LOCAL_URL_ENV, PROVIDER_KEYS
+from worker.routing_load.providers import KEY_KEYS, LOCAL_URL_ENV, PROVIDER_KEYS
 from worker.routing_load.tasks import TASK_KEYS
-from worker.routing_load.tiers import LIMIT_KEYS, SHARE_KEYS
+from worker.routing_load.tiers import LIMIT_KEYS, SHARE_KEYS, TENANT_KEYS
 
 Schema = dict[str, Any]
-_TENANT_KEYS = ("tier", "zone", *LIMIT_KEYS)
+_TENANT_KEYS = (*TENANT_KEYS, *LIMIT_KEYS)
 
 
 def text(said: str, **more: Any) -> Schema:
@@ -102,11 +102,15 @@ BUDGET: Mapping[str, Schema] = {
     "monthly_budget_usd": usd("The most that may be spent a month."),
     "soft_limit": one_or_more("Percentages of a limit at which operators are told.", _PERCENT),
 }
+KEY: Mapping[str, Schema] = {
+    "key_env": text("The environment variable that holds the key.", pattern="^[A-Z][A-Z0-9_]*$"),
+    "key_file": text("The file that holds the key; it is read anew when it changes.", pattern="^/"),
+}
 PROVIDER: Mapping[str, Schema] = {
     "dialect": choice("The wire format of its API.", get_args(Dialect)),
     "base_url": text("Where calls go.", pattern=_URL),
     "base_url_env": choice("This provider is whatever runs at that address.", (LOCAL_URL_ENV,)),
-    "key_env": text("The environment variable that holds its key.", pattern="^[A-Z][A-Z0-9_]*$"),
+    **KEY,
     "allow_link_local": truth("Its address may be link-local or a cloud's metadata service."),
     **BUDGET,
 }
@@ -204,6 +208,8 @@ LIMIT: Mapping[str, Schema] = {
 }
 TENANT: Mapping[str, Schema] = {
     "tier": text("A tier of this file."),
+    "keys": named("Its own keys, by provider: what they pay for costs it nothing of ours.", "key"),
+    "own_keys_only": truth("It is called with its own keys, and nowhere else."),
     "zone": text("The time zone in which its day begins, such as Europe/Berlin. UTC if left out."),
     **LIMIT,
 }
@@ -236,6 +242,7 @@ TABLES: Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]] = {
     "TENANT": (_TENANT_KEYS, TENANT),
     "BUDGET": (BUDGET_KEYS, BUDGET),
     "SHARE": (SHARE_KEYS, SHARE),
+    "KEY": (KEY_KEYS, KEY),
 }
 
 
@@ -258,7 +265,8 @@ def _definitions() -> Schema:
     deployment = ("provider", "model", "context_tokens", "max_output_tokens")
     return {
         "provider": mapping("A provider.", PROVIDER_KEYS, PROVIDER, required=("dialect",))
-        | {"anyOf": [{"required": ["base_url"]}, {"required": ["base_url_env"]}]},
+        | {"anyOf": [{"required": ["base_url"]}, {"required": ["base_url_env"]}]}
+        | {"not": {"required": list(KEY_KEYS)}},
         "alias": {
             "anyOf": [
                 _DEPLOYMENTS,
@@ -279,9 +287,14 @@ def _definitions() -> Schema:
         "tenant": {
             "anyOf": [
                 _NAME,
-                mapping("A tenant's tier, and limits of its own.", _TENANT_KEYS, TENANT, ("tier",)),
+                mapping("A tenant's tier, and limits of its own.", _TENANT_KEYS, TENANT, ("tier",))
+                | {
+                    "if": {"properties": {"own_keys_only": {"const": True}}, "required": ["own_keys_only"]},
+                    "then": {"required": ["keys"]},
+                },
             ]
         },
         "budget": mapping("Budgets.", BUDGET_KEYS, BUDGET),
         "share": mapping("Limits of a task.", SHARE_KEYS, SHARE),
+        "key": mapping("Where a key is.", KEY_KEYS, KEY) | {"minProperties": 1, "maxProperties": 1},
     }

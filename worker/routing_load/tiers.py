@@ -10,10 +10,12 @@ from typing import Any, get_args
 
 from worker.routing_file import Action, TaskShare, Tenant, Tier
 from worker.routing_load.budgets import BUDGET_KEYS, budget_of, soft_limit_of
+from worker.routing_load.providers import own_keys_of
 from worker.routing_load.runs import RUN_KEYS, run_caps_of
 from worker.routing_load.tasks import one_or_more
 from worker.routing_load.yaml_nodes import Fields, Place, did_you_mean
 
+TENANT_KEYS = ("tier", "zone", "keys", "own_keys_only")
 LIMIT_KEYS = (
     "allow",
     "deny",
@@ -45,15 +47,24 @@ def tier_of(name: str, place: Place, aliases: Collection[str], tasks: Collection
 
 
 def tenant_of(
-    name: str, place: Place, tiers: dict[str, Tier], known: tuple[Collection[str], Collection[str]]
+    name: str,
+    place: Place,
+    tiers: dict[str, Tier],
+    known: tuple[Collection[str], Collection[str]],
+    *,
+    providers: Collection[str] = (),
 ) -> Tenant:
-    """`acme: pro`, or a mapping: its tier, its zone, its own limits; `known`: aliases, tasks."""
+    """`acme: pro`, or a mapping: its tier, its zone, its own limits and keys; `known`: aliases, tasks."""
     if place.is_scalar():
         return Tenant(name, tiers.get(place.name_of(tiers, "tier")) or Tier("?"))
-    fields = place.fields(("tier", "zone", *LIMIT_KEYS), required=("tier",))
+    fields = place.fields((*TENANT_KEYS, *LIMIT_KEYS), required=("tier",))
     at = fields.entries.get("tier")
     tier = tiers.get(at.name_of(tiers, "tier") if at else "") or Tier("?")
-    return Tenant(name, _limited(fields, tier, *known), zone=_zone(fields))
+    own = own_keys_of(fields, providers)
+    only = fields.truth("own_keys_only", default=False)
+    if only and not own:
+        fields.entries["own_keys_only"].fault("the tenant has no key of its own: add 'keys', or remove this")
+    return Tenant(name, _limited(fields, tier, *known), zone=_zone(fields), keys=own, own_keys_only=only)
 
 
 def _limited(fields: Fields, tier: Tier, aliases: Collection[str], tasks: Collection[str]) -> Tier:

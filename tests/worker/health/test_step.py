@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from worker.errors import FailureKind as Kind
 from worker.health.step import AvoidUnhealthy, WatchDeployment
 from worker.health.store import HealthStore
 from worker.job_run import Attempt, JobRun, Plan, PlannedCall, utc_now
+from worker.routing_file import KeySource
 
 T = TypeVar("T")
 S, L = (PlannedCall(deployment(name), "small", card(), 10) for name in "sl")
@@ -145,3 +147,51 @@ async def test_a_cancelled_call_frees_its_slot(health: HealthStore):
     with pytest.raises(asyncio.CancelledError):
         await calling
     assert (await health.look([S.deployment])).deployments["local/s"].in_flight == 0
+
+
+OWN = replace(S, own_key=True)
+
+
+def with_a_key_of_its_own(call: PlannedCall = OWN) -> JobRun:
+    acme = replace(routing_of().tenants["acme"], keys={"local": KeySource(env="ACME_KEY")})
+    return run_of(tenant=acme, plan=Plan((call,)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LIMITED,
+        ProviderError(Kind.AUTH, "no", status=401),
+        ProviderError(Kind.QUOTA_EXHAUSTED, "no", status=402),
+    ],
+)
+async def test_what_a_key_meets_is_known_of_calls_with_that_key_alone(health: HealthStore, error):
+    await failed(health, error, OWN)
+    assert (await sifted(health, planned())).plan.calls == (S, L), "others call with the fleet's key"
+    view, _age_s = await health.view(routing_of().deployments, whose="acme")
+    assert view.deployments["local/s"].cool or view.providers["local"]
+    await failed(health, error)
+    globex = replace(run_of(plan=Plan((OWN,))).known_tenant(), name="globex", keys={"local": KeySource("G")})
+    assert (await sifted(health, run_of(tenant=globex, plan=Plan((OWN,))))).plan.calls == (OWN,)
+
+
+async def test_a_pause_stops_calls_with_a_tenants_own_key_too(health: HealthStore):
+    await health.pause("provider:local")
+    with pytest.raises(HandBack):
+        await sifted(health, with_a_key_of_its_own())
+    with pytest.raises(DeploymentUnavailable):
+        await attempted(health, Rest(), OWN, with_a_key_of_its_own())
+
+
+async def test_a_replaced_key_is_called_again_and_a_rate_limit_stays(health: HealthStore):
+    renewed = [("local", "acme"), ("local", "")]
+    avoid = AvoidUnhealthy(health, jitter=lambda: 0.0, renewed=lambda: [renewed.pop()] if renewed else [])
+    await failed(health, LIMITED, L)
+    await failed(health, ProviderError(Kind.AUTH, "no", status=401))
+    await failed(health, ProviderError(Kind.AUTH, "no", status=403), OWN)
+    job_run = planned()
+    await avoid.run(job_run, Rest())
+    assert job_run.plan.calls == (S,)
+    await avoid.run(with_a_key_of_its_own(), Rest())
+    own, _age_s = await health.view(routing_of().deployments, whose="acme")
+    assert own.deployments["local/s"].cool is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from producer_sdk.contract import Usage, uuid7
-from tests.worker.ledger.writing import PAID, TODAY, WORST, journalled
+from tests.worker.ledger.writing import PAID, TODAY, WORST, attempt_with, journalled
 from worker.ledger.ledger import Settlement
 
 KNOWN = Settlement("settled", 70, usage=Usage(input_tokens=5, output_tokens=1), model="s")
@@ -58,3 +59,16 @@ async def test_the_sums_of_a_rebuild_can_be_read_without_one(ledger):
     assert (sums.epoch, sums.settled) == (before, {TODAY: 120})
     assert [hold.worst_pico for hold in sums.holds] == [WORST]
     assert await ledger.epoch() == before
+
+
+async def test_what_a_tenants_own_key_paid_is_kept_as_information_and_never_charged(ledger, sql):
+    attempt = attempt_with(worst_pico=0, windows=())
+    attempt.call = replace(attempt.call, own_key=True)
+    await ledger.journal(attempt, worst_pico=0)
+    await ledger.mark_uncertain([attempt.id])
+    [event] = sql.events()
+    assert (event.own_key, event.cost_usd, event.list_usd) == (True, 0, None)
+    assert await ledger.reconcile({attempt.id: KNOWN}) == {attempt.id: "reconciled"}
+    [event] = sql.events()
+    assert (event.status, event.own_key, event.cost_usd) == ("settled", True, 0)
+    assert event.list_usd == Decimal("0.000000000070")

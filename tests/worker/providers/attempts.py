@@ -17,6 +17,7 @@ from worker.embedded.twin import TWIN_PRICES, Twin
 from worker.embedded.twin.books import Call
 from worker.job_run import Answer, Attempt, JobRun, Lease, PlannedCall
 from worker.providers.client import open_client
+from worker.providers.keys import Keys
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, Dialect, Provider, RoutingFile
@@ -78,13 +79,18 @@ async def run(
     one: Attempt,
     *,
     crossing: Crossing | None = None,
-    keys: dict[str, str] | None = None,
+    keys: Keys | None = None,
     local_url: str | None = None,
 ) -> Answer:
-    """Carry one attempt through a CallProvider of its own, over real HTTP."""
+    """Carry one attempt through a CallProvider of its own, over real HTTP; without `keys` it carries no key."""
     async with open_client(settings()) as client:
-        step = CallProvider(client=client, keys=keys or {}, crossing=crossing, local_url=local_url)
+        step = CallProvider(client=client, keys=keys, crossing=crossing, local_url=local_url)
         return await step.run(one, no_proceed)
+
+
+def key(value: str) -> Keys:
+    """The key of every provider of these tests."""
+    return Keys({"TWIN_KEY": value}.get)
 
 
 async def no_proceed(_attempt: Attempt) -> Answer:

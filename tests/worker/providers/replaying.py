@@ -49,6 +49,6 @@ async def answered(
     """What CallProvider makes of these bytes."""
     transport = Replay(chunks, content_type=content_type)
     async with open_client(settings(), transport=transport) as client:
-        step = CallProvider(client=client, keys={})
+        step = CallProvider(client=client)
         one = attempt("http://provider.test", dialect, model=model, rate_card=rate_card)
         return await step.run(one, no_proceed)

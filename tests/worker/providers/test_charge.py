@@ -58,7 +58,7 @@ def with_card(one: Attempt, rate_card: RateCard, **fields: Any) -> Attempt:
 async def run(*attempts: Attempt, cards: Mapping[str, RateCard] | None = None) -> list[Answer]:
     """Carry attempts through one CallProvider."""
     async with open_client(settings()) as client:
-        step = CallProvider(client=client, keys={}, cards=cards)
+        step = CallProvider(client=client, cards=cards)
         return [await step.run(one, no_proceed) for one in attempts]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from tests.worker.providers.attempts import attempt, no_proceed, settings
+from tests.worker.providers.attempts import attempt, key, no_proceed, settings
 from worker.assembly import unusable
 from worker.embedded.twin import Twin
 from worker.errors import FailureKind, ProviderError
@@ -54,7 +54,7 @@ async def tried(url: str, routing: RoutingFile | None = None) -> tuple[FailureKi
     """How a call to this address fails."""
     async with open_client(settings(connect_timeout_s=0.3), routing) as client:
         with pytest.raises(ProviderError) as caught:
-            await CallProvider(client=client, keys={"twin-openai": "sk"}).run(attempt(url), no_proceed)
+            await CallProvider(client=client, keys=key("sk")).run(attempt(url), no_proceed)
     return caught.value.kind, caught.value.billed, caught.value.code
 
 
@@ -88,7 +88,7 @@ async def test_a_routing_file_gets_the_client_of_the_hosts_that_it_allows_and_no
 
 async def test_loopback_is_connected_to():
     async with Twin() as twin, open_client(settings(), routed()) as client:
-        assert (await CallProvider(client=client, keys={}).run(attempt(twin.url), no_proceed)).text
+        assert (await CallProvider(client=client).run(attempt(twin.url), no_proceed)).text
 
 
 def test_a_deployment_at_a_link_local_address_of_the_environment_is_left_out():

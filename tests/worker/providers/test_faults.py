@@ -11,7 +11,7 @@ import zlib
 
 import pytest
 
-from tests.worker.providers.attempts import attempt, no_proceed, settings
+from tests.worker.providers.attempts import attempt, key, no_proceed, settings
 from tests.worker.providers.raw_server import HEAD, Answer, Connection, RawServer
 from worker.embedded.twin import Twin
 from worker.errors import FailureKind, ProviderError
@@ -36,9 +36,7 @@ async def call(
     """One attempt with a key; the client stays open until the server has seen what becomes of its connection."""
     one = attempt(url, dialect, timeout_s=timeout_s, messages=messages)
     async with open_client(settings()) as client:
-        return await CallProvider(client=client, keys={one.call.deployment.provider.name: KEY}).run(
-            one, no_proceed
-        )
+        return await CallProvider(client=client, keys=key(KEY)).run(one, no_proceed)
 
 
 async def failure(
@@ -47,7 +45,7 @@ async def failure(
     """How the attempt at this server fails; its connection is given back before the client is closed."""
     one = attempt(server.url, dialect, timeout_s=timeout_s)
     async with open_client(settings()) as client:
-        step = CallProvider(client=client, keys={one.call.deployment.provider.name: KEY})
+        step = CallProvider(client=client, keys=key(KEY))
         with pytest.raises(ProviderError) as caught:
             await step.run(one, no_proceed)
         await server.all_closed()
@@ -364,7 +362,7 @@ async def test_a_connection_that_answered_whole_is_used_again(twin: Twin, dialec
         await connection.send(with_head(b"", status=500))
 
     async with RawServer(answer) as server, open_client(settings()) as client:
-        step = CallProvider(client=client, keys={})
+        step = CallProvider(client=client)
         for _ in range(3):
             with pytest.raises(ProviderError):
                 await step.run(attempt(server.url, dialect), no_proceed)

@@ -13,6 +13,7 @@ from tests.worker.providers.attempts import (
     attempt,
     behave,
     booked,
+    key,
     no_proceed,
     run,
     settings,
@@ -193,7 +194,7 @@ async def test_each_way_of_failing_has_its_kind(
     await behave(twin, {"output_tokens": 20, **rule})
     one = attempt(twin.url, dialect, timeout_s=0.5 if "hang" in rule else 20, messages="SECRET-PROMPT")
     with pytest.raises(ProviderError) as caught:
-        await run(one, keys={f"twin-{dialect}": "SECRET-KEY"})
+        await run(one, keys=key("SECRET-KEY"))
     error = caught.value
     assert (error.kind, error.billed, error.retry_after_s) == (kind, billed, retry_after_s)
     assert "SECRET" not in f"{error} {error.code}"
@@ -326,7 +327,7 @@ async def test_a_usage_above_the_worst_case_is_booked_as_it_is(twin: Twin):
 async def test_many_calls_at_once_each_get_their_own_answer(twin: Twin, dialect: Dialect):
     await behave(twin, {"latency_ms": 200})
     async with open_client(settings()) as client:
-        step = CallProvider(client=client, keys={})
+        step = CallProvider(client=client)
         many = [
             attempt(twin.url, dialect, messages=f"Number {number}?", timeout_s=30) for number in range(300)
         ]

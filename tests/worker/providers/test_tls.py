@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.providers.attempts import attempt, run
+from tests.worker.providers.attempts import attempt, key, run
 from tests.worker.providers.raw_server import Connection, RawServer
 from worker.errors import FailureKind, ProviderError
 from worker.routing_file import Dialect
@@ -37,7 +37,7 @@ async def nothing(_connection: Connection) -> None:
 
 async def refusal(url: str, dialect: Dialect) -> tuple[FailureKind, str, str | None]:
     with pytest.raises(ProviderError) as caught:
-        await run(attempt(url, dialect), keys={f"twin-{dialect}": "sk-very-secret"})
+        await run(attempt(url, dialect), keys=key("sk-very-secret"))
     return caught.value.kind, caught.value.billed, caught.value.code
 
 

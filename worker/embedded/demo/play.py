@@ -78,11 +78,13 @@ def demo_settings(home: Path) -> WorkerSettings:
         fleet=replace(settings.fleet, broker_url=embedded_url(settings.home), producer_key=None),
         ledger_url=f"sqlite:///{settings.home / 'ledger.sqlite'}",
         local_url=None,
+        uses_keys=False,
         slots=SLOTS,
     )
 
 
 def key_names(settings: WorkerSettings) -> frozenset[str]:
-    """The variables that hold providers' keys: hidden from the demo, which must never spend real money."""
-    providers = load(settings.routing_path).providers.values()
-    return frozenset(provider.key_env for provider in providers if provider.key_env)
+    """The variables that hold keys: hidden from the demo, which must never spend real money."""
+    routing = load(settings.routing_path)
+    own = (source.env for tenant in routing.tenants.values() for source in tenant.keys.values())
+    return frozenset(name for name in (*(one.key_env for one in routing.providers.values()), *own) if name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from worker.embedded.twin.prices import TWIN_PRICES
 
 @dataclass(frozen=True)
 class Call:
-    """One call. `finished`: open, complete, status, client_closed, broken, dropped."""
+    """One call. `finished`: open, complete, status, client_closed, broken, dropped. `key`: `mark_of` the key it had."""
 
     number: int
     attempt: str | None
@@ -33,6 +34,12 @@ class Call:
     cost_pico: int = 0
     billed: bool = False
     finished: str = "open"
+    key: str = ""
+
+
+def mark_of(key: str) -> str:
+    """By what the books tell keys apart, without holding any."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8] if key else ""
 
 
 def cost_of(model: str, counts: Counts) -> int:
@@ -57,10 +64,10 @@ class Books:
             os.write(self._file, b"\n")  # a kill may have cut the last line short
         self._next = max(self._calls, default=0) + 1
 
-    def open(self, *, attempt: str | None, dialect: str, model: str) -> int:
+    def open(self, *, attempt: str | None, dialect: str, model: str, key: str = "") -> int:
         """A call has arrived; nothing is billed yet."""
         number, self._next = self._next, self._next + 1
-        self._write(Call(number, attempt, dialect, model, started=time.time()))
+        self._write(Call(number, attempt, dialect, model, started=time.time(), key=mark_of(key)))
         return number
 
     def generating(self, number: int, counts: Counts, *, billed: bool = True) -> None:

@@ -14,6 +14,7 @@ from worker.embedded.twin.behaviour import BadRule, Behaviours
 from worker.embedded.twin.books import Books
 from worker.embedded.twin.dialect import Dialect
 from worker.embedded.twin.openai_wire import OpenAIWire
+from worker.embedded.twin.prices import TWIN_PRICES
 from worker.embedded.twin.prompt_cache import MINIMUM_TOKENS, PromptCache
 from worker.embedded.twin.serving import Shelf, serve
 
@@ -69,6 +70,7 @@ class Twin:
             [
                 web.post("/v1/chat/completions", self._calls(OpenAIWire())),
                 web.post("/v1/messages", self._calls(AnthropicWire())),
+                web.get("/v1/models", self._models),
                 web.get("/healthz", self._health),
                 web.post("/twin/behave", self._behave),
                 web.post("/twin/clock", self._clock),
@@ -85,6 +87,10 @@ class Twin:
             return await serve(request, dialect, shelf)
 
         return answer
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        models = [{"id": name, "object": "model", "owned_by": "twin"} for name in TWIN_PRICES]
+        return web.json_response({"object": "list", "data": models})
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

@@ -37,7 +37,7 @@ async def serve(request: web.Request, dialect: Dialect, shelf: Shelf) -> web.Str
     try:
         asked = dialect.read(_object(await request.read()))
     except Refused as refused:
-        number = shelf.books.open(attempt=attempt, dialect=dialect.name, model="")
+        number = shelf.books.open(attempt=attempt, dialect=dialect.name, model="", key=_key(request))
         shelf.books.close(number, "status", status=refused.status)
         body = dialect.refusal(refused.status, refused.code, refused.message)
         return web.json_response(body, status=refused.status)
@@ -46,7 +46,7 @@ async def serve(request: web.Request, dialect: Dialect, shelf: Shelf) -> web.Str
         model=asked.model, dialect=dialect.name, headers=request.headers, text=text
     )
     said = say(asked, behaviour)
-    number = shelf.books.open(attempt=attempt, dialect=dialect.name, model=asked.model)
+    number = shelf.books.open(attempt=attempt, dialect=dialect.name, model=asked.model, key=_key(request))
     return await _Call(request, dialect, shelf, number, asked, said, behaviour).answer()
 
 
@@ -221,6 +221,13 @@ class _Call:
 async def _forever() -> NoReturn:
     await asyncio.Event().wait()
     raise AssertionError("nobody sets this event")
+
+
+def _key(request: web.Request) -> str:
+    """The key that a call came with, in either dialect's header."""
+    return request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix(
+        "Bearer "
+    )
 
 
 def _object(raw: bytes) -> dict[str, Any]:

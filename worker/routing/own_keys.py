@@ -1,0 +1,36 @@
+"""Which deployments of a plan have a key for this tenant, and which are called with a key of its own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from worker.job_run import JobRun, Plan, PlannedCall
+from worker.routing_file import Provider, Tenant
+
+
+def missing(
+    job_run: JobRun,
+    for_all: Mapping[str, str],
+    *,
+    why_no_key: Callable[[Provider, Tenant], str | None],
+) -> dict[str, str]:
+    """Why each deployment of the job's aliases cannot be used: by anybody, or by this tenant for want of a key."""
+    tenant, found = job_run.known_tenant(), dict[str, str]()
+    for alias in job_run.aliases:
+        for deployment in job_run.routing.aliases[alias]:
+            why = for_all.get(deployment.name) or why_no_key(deployment.provider, tenant)
+            if why is not None:
+                found[deployment.name] = why
+    return found
+
+
+def marked(plan: Plan, tenant: Tenant) -> Plan:
+    """The plan in which calls with the tenant's own key say so, and cost nothing of ours."""
+    return replace(plan, calls=tuple(charged(call, tenant) for call in plan.calls)) if tenant.keys else plan
+
+
+def charged(call: PlannedCall, tenant: Tenant) -> PlannedCall:
+    """The call at what it may cost us: nothing where the tenant pays for it itself."""
+    own = call.deployment.provider.name in tenant.keys
+    return replace(call, own_key=True, highest_pico=0) if own else call
