@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-Dialect = Literal["openai", "anthropic"]
+Dialect = Literal["openai", "anthropic", "gemini"]
 Action = Literal["block", "flag"]
 Tokenizer = Literal["o200k", "cl100k", "qwen3", "bytes"]
 
@@ -48,7 +48,7 @@ class Provider:
     """Where calls go. `key_env` None: no key is needed. `base_url_env` overrides `base_url` when set.
 
     `budget` is what all tenants together may spend there. `allow_link_local`: it may be at an address where no
-    provider usually is, see addresses.
+    provider usually is, see addresses. `capabilities`: what it takes or refuses, against the table in capabilities.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Provider:
     base_url_env: str | None = None
     budget: Budget = NO_BUDGET
     allow_link_local: bool = False
+    capabilities: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Deployment:
     """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody.
 
     `tokenizer` None: by the model's name. `service_tier` is what its calls ask for; `answers_as` are other names by
-    which it answers.
+    which it answers; `capabilities` go before its provider's.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Deployment:
     tokenizer: Tokenizer | None = None
     service_tier: str | None = None
     answers_as: tuple[str, ...] = ()
+    capabilities: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,15 @@ class ImagePart(Frozen):
 
 
 class ToolCall(Frozen):
-    """A call that the model asked for; `arguments` is the parsed JSON object."""
+    """A call that the model asked for; `arguments` is the parsed JSON object.
+
+    `signature` is the model's own mark of the thoughts behind it (Gemini's thoughtSignature): send it back as it came.
+    """
 
     id: str
     name: str
     arguments: dict[str, JsonValue] = {}
+    signature: str | None = None
 
 
 class Tool(Frozen):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, usd_text
+from worker.capabilities import needs, refused, unreadable_image
 from worker.job_run import JobRun, Plan, PlannedCall
 from worker.rate_card import RateCard
 from worker.routing.tokens import InputBound
@@ -24,6 +25,7 @@ class Cause(IntEnum):
     UNUSABLE = 0
     TOO_DEAR = 1
     TOO_LONG = 2
+    REFUSES = 3
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class _Need:
     limit_pico: int | None
     input_bound: int = 0
     input_at_least: int = 0
+    capabilities: tuple[str, ...] = ()
 
 
 def usable(
@@ -75,9 +78,13 @@ def plan(
     with a static prefix is drawn by that prefix's key, so that the provider's cache of it stays warm. The answer is
     as long as the first deployment can write it at most; one that cannot write so much is left out.
     """
+    wrong = unreadable_image(job_run.messages)
+    if wrong:
+        return Planned(Plan(()), job_run.max_output_tokens, JobError.of(ErrorCode.INVALID_JOB, wrong))
     task, seed = job_run.known_task(), _seed(job_run)
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
-    need = _Need(job_run.max_output_tokens, limit)
+    needed = needs(job_run.messages, job_run.job.params)
+    need = _Need(job_run.max_output_tokens, limit, capabilities=needed)
     calls: dict[str, PlannedCall] = {}
     left_out: dict[str, LeftOut] = {}
     for alias in job_run.aliases:
@@ -116,6 +123,9 @@ def _unfit(
     """Why the deployment is left out, or None."""
     if missing is not None or card is None:
         return LeftOut(deployment.name, Cause.UNUSABLE, missing or "no price")
+    lacking = refused(deployment, need.capabilities)
+    if lacking:
+        return LeftOut(deployment.name, Cause.REFUSES, lacking)
     if deployment.max_output_tokens < need.output:
         reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
         return LeftOut(deployment.name, Cause.UNUSABLE, reason)
@@ -164,6 +174,11 @@ def _nothing_left(left_out: tuple[LeftOut, ...]) -> JobError:
         advice = "shorten the job, lower max_output_tokens, or raise the task's max_cost_usd"
         return JobError.of(
             ErrorCode.COST_LIMIT, f"no model fits the task's cost limit ({named}{more}): {advice}"
+        )
+    if Cause.REFUSES in causes:
+        advice = "leave it out, or use an alias with a model that takes it"
+        return JobError.of(
+            ErrorCode.INVALID_JOB, f"no model takes all that the job has ({named}{more}): {advice}"
         )
     message = f"no deployment can be used ({named}{more}): set a key or a price, see `fairlane doctor`"
     return JobError.of(ErrorCode.PROVIDER_UNAVAILABLE, message, reason="no_deployment", retryable=False)

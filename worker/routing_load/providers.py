@@ -8,9 +8,18 @@ from typing import get_args
 from worker.addresses import refused_host
 from worker.routing_file import Dialect, Provider
 from worker.routing_load.budgets import BUDGET_KEYS, budget_of
+from worker.routing_load.takes import capabilities_of
 from worker.routing_load.yaml_nodes import Place
 
-PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", "key_env", "allow_link_local", *BUDGET_KEYS)
+PROVIDER_KEYS = (
+    "dialect",
+    "base_url",
+    "base_url_env",
+    "key_env",
+    "allow_link_local",
+    "capabilities",
+    *BUDGET_KEYS,
+)
 LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 _URL = re.compile(r"https?://[^\s/@\\?#]+(/[^\s@]*)?", re.ASCII)
@@ -45,6 +54,7 @@ def provider_of(name: str, place: Place, *, local_url: str | None) -> Provider:
         base_url_env=base_url_env,
         budget=budget_of(fields),
         allow_link_local=allowed,
+        capabilities=capabilities_of(fields),
     )
 
 

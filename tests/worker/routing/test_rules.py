@@ -177,3 +177,34 @@ def test_the_plan_depends_on_nothing_but_its_arguments():
     routing = routing_of(aliases={"small": POOL, "large": ()})
     found = [planned(run_of(job, routing=routing)) for _ in range(3)]
     assert found[0] == found[1] == found[2]
+
+
+PICTURE = {"type": "image", "url": "https://example.org/cat.png"}
+
+
+def test_a_deployment_that_refuses_what_the_job_needs_is_left_out_with_that_reason():
+    blind = replace(deployment("s"), capabilities={"images": False})
+    routing = routing_of(aliases={"small": (blind,), "large": (deployment("l"),)})
+    asked = job_of(messages=[Message(role="user", content=[PICTURE])])
+    found = planned(run_of(asked, routing=routing))
+    assert names(found) == ["local/l"]
+    assert found.plan.left_out == (("local/s", "it takes no images"),)
+    assert names(planned(run_of(routing=routing))) == ["local/s", "local/l"]
+
+
+def test_a_job_that_no_model_takes_is_invalid_and_told_why():
+    blind = replace(deployment("s"), capabilities={"image_urls": False})
+    routing = routing_of(aliases={"small": (blind,), "large": (deployment("l"),)})
+    asked = job_of(messages=[Message(role="user", content=[PICTURE])])
+    error = planned(run_of(asked, routing=routing), missing={"local/l": "no KEY"}).error
+    assert error.code == ErrorCode.INVALID_JOB
+    assert error.message == (
+        "no model takes all that the job has (local/s: it takes no images by URL, only as data; local/l: no KEY): "
+        "leave it out, or use an alias with a model that takes it"
+    )
+
+
+def test_an_image_that_nobody_can_take_ends_the_job_before_any_plan():
+    svg = {"type": "image", "url": "data:image/svg+xml;utf8,<svg/>"}
+    found = planned(run_of(job_of(messages=[Message(role="user", content=[svg])])))
+    assert (found.error.code, found.plan.calls) == (ErrorCode.INVALID_JOB, ())
