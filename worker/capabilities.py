@@ -31,9 +31,14 @@ def taken_by(deployment: Deployment, base_url: str | None = None) -> frozenset[s
 def _by_table(dialect: Dialect, host: str, model: str) -> frozenset[str]:
     taken = BY_DIALECT[dialect]
     for row in ROWS:
-        if row.dialect == dialect and host.endswith(row.host) and re.match(row.model, model):
+        if row.dialect == dialect and _is_at(host, row.host) and re.match(row.model, model):
             taken = taken - set(row.refuses) | set(row.takes)
     return taken
+
+
+def _is_at(host: str, wanted: str) -> bool:
+    """Whether the host is the wanted one, or one below it."""
+    return not wanted or f".{host}".endswith(f".{wanted}")
 
 
 def needs(messages: Sequence[Message], params: GenerationParams) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Which models take which parts of a request: the table, a row a fact, each with its source and the day it was read.
 
-A row holds for its dialect, for hosts that end with `host` (empty: any) and for models whose name begins as `model`
+A row holds for its dialect, for `host` and the hosts below it (empty: any) and for models whose name begins as `model`
 says (a regular expression; empty: any). Later rows go before earlier ones; `capabilities` of routing.yaml goes before
 all of them. What no row names is taken if it is in `BY_DIALECT`, so that an unknown model is asked for all that its
 dialect has.
@@ -78,7 +78,7 @@ ROWS: tuple[Row, ...] = (
         "openai",
         "https://learn.microsoft.com/azure/foundry/openai/how-to/reasoning",
         _READ,
-        host=".openai.azure.com",
+        host="openai.azure.com",
         takes=("max_completion_tokens",),
     ),
     # Models that think choose their own temperature, and end where they end. gpt-5-chat does not think.

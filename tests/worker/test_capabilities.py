@@ -96,6 +96,14 @@ def test_newer_names_and_breakpoints_are_taken_where_openai_itself_answers():
     assert "cache_breakpoints" in taken_by(deployment("openai", "gpt-5.10"))
     elsewhere = taken_by(deployment("openai", "gpt-6-luna", "https://api.n1n.ai/v1"))
     assert not {"max_completion_tokens", "cache_breakpoints"} & elsewhere
+    for host, newer in (
+        ("eu.api.openai.com", True),
+        ("mine.openai.azure.com", True),
+        ("myapi.openai.com", False),
+    ):
+        assert (
+            "max_completion_tokens" in taken_by(deployment("openai", "gpt-6-luna", f"https://{host}"))
+        ) == newer
 
 
 def test_where_a_call_really_goes_decides_the_rows_of_hosts():
