@@ -58,7 +58,7 @@ class Provider:
     base_url_env: str | None = None
     budget: Budget = NO_BUDGET
     allow_link_local: bool = False
-    capabilities: Mapping[str, bool] = field(default_factory=dict)
+    capabilities: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Deployment:
     tokenizer: Tokenizer | None = None
     service_tier: str | None = None
     answers_as: tuple[str, ...] = ()
-    capabilities: Mapping[str, bool] = field(default_factory=dict)
+    capabilities: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
