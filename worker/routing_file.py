@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-Dialect = Literal["openai", "anthropic"]
+Dialect = Literal["openai", "anthropic", "gemini"]
 Action = Literal["block", "flag"]
 Strategy = Literal["ordered", "weighted", "cheapest", "fastest"]
 Tokenizer = Literal["o200k", "cl100k", "qwen3", "bytes"]
@@ -63,7 +63,7 @@ class Provider:
     """Where calls go. Neither `key_env` nor `key_file`: no key is needed. `base_url_env` overrides `base_url` when set.
 
     `budget` is what all tenants together may spend there. `allow_link_local`: it may be at an address where no
-    provider usually is, see addresses.
+    provider usually is, see addresses. `capabilities`: what it takes or refuses, against the table in capabilities.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Provider:
     budget: Budget = NO_BUDGET
     allow_link_local: bool = False
     key_file: Path | None = None
+    capabilities: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Deployment:
     """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody.
 
     `tokenizer` None: by the model's name. `service_tier` is what its calls ask for; `answers_as` are other names by
-    which it answers.
+    which it answers; `capabilities` go before its provider's.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Deployment:
     tokenizer: Tokenizer | None = None
     service_tier: str | None = None
     answers_as: tuple[str, ...] = ()
+    capabilities: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

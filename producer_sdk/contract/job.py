@@ -12,7 +12,9 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     StringConstraints,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticSerializationError
@@ -32,14 +34,24 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
-class TextPart(Frozen):
+class Part(Frozen):
+    """A part of a message. It is known by its `type`, which is therefore written though it is a default."""
+
+    type: str
+
+    @model_serializer(mode="wrap")
+    def _with_type(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"type": self.type, **write(self)}
+
+
+class TextPart(Part):
     """A piece of text in a message."""
 
     type: Literal["text"] = "text"
     text: str
 
 
-class ImagePart(Frozen):
+class ImagePart(Part):
     """An image, by https URL or as a data: URL in base64."""
 
     type: Literal["image"] = "image"
@@ -47,11 +59,15 @@ class ImagePart(Frozen):
 
 
 class ToolCall(Frozen):
-    """A call that the model asked for; `arguments` is the parsed JSON object."""
+    """A call that the model asked for; `arguments` is the parsed JSON object.
+
+    `signature` is the model's own mark of the thoughts behind it (Gemini's thoughtSignature): send it back as it came.
+    """
 
     id: str
     name: str
     arguments: dict[str, JsonValue] = {}
+    signature: str | None = None
 
 
 class Tool(Frozen):

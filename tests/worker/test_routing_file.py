@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.worker.job_runs import REPO
 from tests.worker.wrong_routing_files import GOOD, LARGE, SOL, WRONG
+from worker.capability_rows import CAPABILITIES
 from worker.embedded.local_model.server import MODEL
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.errors import ConfigError
@@ -238,8 +239,17 @@ def test_free_on_purpose_is_said_in_a_word(tmp_path: Path):
     assert (price.free, price.input, price.output, price.cache_read) == (True, 0, 0, 0)
 
 
+def test_what_a_file_knows_better_than_the_table_is_read(tmp_path: Path):
+    content = GOOD.replace("key_env: OPENAI_API_KEY", "key_env: OPENAI_API_KEY, capabilities: {seed: false}")
+    content = content.replace("max_output_tokens: 9,", "max_output_tokens: 9, capabilities: {images: false},")
+    routing = load(written(tmp_path, content))
+    assert routing.providers["openai"].capabilities == {"seed": False}
+    assert routing.deployments()["local/tiny"].capabilities == {"images": False}
+    assert routing.deployments()["openai/gpt-6-luna"].capabilities == {}
+
+
 def test_the_reference_names_every_key():
     reference = (REPO / "docs" / "routing.md").read_text(encoding="utf-8")
     known = (*SECTIONS, *PROVIDER_KEYS, *ALIAS_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS)
-    known += (*TASK_KEYS, *LIMIT_KEYS, *TENANT_KEYS)
+    known += (*TASK_KEYS, *LIMIT_KEYS, *TENANT_KEYS, *CAPABILITIES)
     assert [key for key in known if not re.search(rf"\b{key}\b", reference)] == []

@@ -42,6 +42,19 @@ def replaced(old: str, new: str) -> str:
 
 WRONG: list[tuple[str, str]] = [
     (
+        replaced("key_env: OPENAI_API_KEY", "key_env: OPENAI_API_KEY, capabilities: {imags: false}"),
+        "routing.yaml:2:106: providers.openai.capabilities.imags: unknown key, did you mean 'images'?",
+    ),
+    (
+        replaced("max_output_tokens: 9,", "max_output_tokens: 9, capabilities: {tools: maybe},"),
+        "routing.yaml:7:103: aliases.small[1].capabilities.tools: found 'maybe', write true or false",
+    ),
+    (
+        replaced("weight: 0", "capabilities: {service_tier: false}, service_tier: flex"),
+        "routing.yaml:7:132: aliases.small[1].service_tier: its capabilities say that it takes none: remove one of "
+        "them",
+    ),
+    (
         replaced("daily_budget_usd: 0.5", "run_max_calls: 0"),
         "routing.yaml:16:40: tiers.free.run_max_calls: found '0', write a whole number from 1 to 1000000000",
     ),
@@ -153,7 +166,7 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         replaced("dialect: openai, base_url: https", "dialect: opnai, base_url: https"),
-        "routing.yaml:2:21: providers.openai.dialect: found 'opnai', write openai or anthropic",
+        "routing.yaml:2:21: providers.openai.dialect: found 'opnai', write openai or anthropic or gemini",
     ),
     (
         replaced("max_output_tokens: 100}", "max_output_tokens: 100, tokenizer: gpt2}"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,20 +9,16 @@ import pydantic_core
 from pydantic import JsonValue
 
 from producer_sdk.contract import GenerationParams, ImagePart, Message, TextPart, Tool
+from worker.capabilities import inline_image, taken_by
 from worker.job_run import Attempt
 from worker.providers.anthropic_reader import AnthropicReader
-from worker.providers.prefix import static_prefix
+from worker.providers.prefix import static_prefix, system_as_user
 from worker.providers.reply import Request, joined
 from worker.providers.schema_forms import in_words, is_native_to_claude
 
 VERSION = "2023-06-01"
 _MOST_BREAKPOINTS = 4
-_DATA_URL = re.compile(r"data:(image/[\w.+-]{1,40});base64,", re.ASCII)
 _TOOL_CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
-# Models that refuse temperature (they choose it themselves).
-_NO_SAMPLING = re.compile(
-    r"claude-(?:opus-(?:4-[7-9]|[5-9])|sonnet-[5-9]|haiku-(?:5-[5-9]|[6-9])|fable|mythos)"
-)
 
 
 class Anthropic:
@@ -32,14 +27,15 @@ class Anthropic:
     def request(self, attempt: Attempt, *, base_url: str, key: str | None) -> Request:
         """The call to send."""
         headers = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
-        return Request(joined(base_url, "/v1/messages"), headers, pydantic_core.to_json(_body(attempt)))
+        body = pydantic_core.to_json(_body(attempt, taken_by(attempt.call.deployment, base_url)))
+        return Request(joined(base_url, "/v1/messages"), headers, body)
 
     def reader(self) -> AnthropicReader:
         """What reads one answer's events."""
         return AnthropicReader()
 
 
-def _body(attempt: Attempt) -> dict[str, Any]:
+def _body(attempt: Attempt, taken: frozenset[str]) -> dict[str, Any]:
     job_run = attempt.job_run
     params = job_run.job.params
     model = attempt.call.deployment.model
@@ -55,17 +51,17 @@ def _body(attempt: Attempt) -> dict[str, Any]:
         body["service_tier"] = attempt.call.deployment.service_tier
     if system:
         body["system"] = system
-    if params.temperature is not None and not _NO_SAMPLING.match(model):
+    if params.temperature is not None and "temperature" in taken:
         body["temperature"] = min(params.temperature, 1.0)  # its scale ends at 1
-    if params.stop:
+    if params.stop and "stop" in taken:
         body["stop_sequences"] = params.stop
     if params.response_schema is not None:
-        _ask_for_schema(body, params.response_schema)
+        _ask_for_schema(body, params.response_schema, taken)
     return body | _tools(params)
 
 
-def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue]) -> None:
-    if is_native_to_claude(schema, model=body["model"]):
+def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue], taken: frozenset[str]) -> None:
+    if "response_schema" in taken and is_native_to_claude(schema, model=body["model"]):
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         return
     turns, told = body["messages"], _text(in_words(schema))
@@ -117,7 +113,7 @@ def _split(
     """System blocks, and turns: neighbours of one role are one turn, tool results are the user's."""
     system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
-    as_user = _system_as_user(messages)
+    as_user = system_as_user(messages)
     for position, message in enumerate(messages):
         blocks = _blocks(message)
         if blocks and position in markers:
@@ -131,12 +127,6 @@ def _split(
         else:
             turns.append({"role": role, "content": blocks})
     return system, turns
-
-
-def _system_as_user(messages: Sequence[Message]) -> int:
-    """The system message that begins the turns, where no user does: the last one before them; -1 for none."""
-    spoken = next((place for place, one in enumerate(messages) if one.role != "system"), len(messages))
-    return spoken - 1 if spoken == len(messages) or messages[spoken].role == "assistant" else -1
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
@@ -155,8 +145,8 @@ def _text(text: str) -> dict[str, Any]:
 
 
 def _image(url: str) -> dict[str, Any]:
-    found = _DATA_URL.match(url)
-    if not found:
+    inline = inline_image(url)
+    if inline is None:
         return {"type": "image", "source": {"type": "url", "url": url}}
-    source = {"type": "base64", "media_type": found[1], "data": url[found.end() :]}
-    return {"type": "image", "source": source}
+    media_type, encoded = inline
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": encoded}}

@@ -20,6 +20,8 @@ from worker.providers.failure_codes import (
     CODES,
     MAY_BE_BILLED,
     PHRASES,
+    SPENT_PHRASES,
+    SPENT_QUOTAS,
     STATUS_FIRST,
     STATUSES,
     UNKNOWN_MODEL,
@@ -182,14 +184,17 @@ def _stated(status: int, error: Mapping[str, Any], known: FailureKind | None) ->
     return _by_phrase(error) if found is None and status < 500 else found
 
 
-def _is_daily(error: Mapping[str, Any]) -> bool:
-    """Whether Google says that a day's quota is spent: it names a short delay all the same."""
+def _is_spent(error: Mapping[str, Any]) -> bool:
+    """Whether Google says that a day's quota or the money is spent: it may name a short delay all the same."""
     violations = [one for detail in _details(error) for one in _objects(detail.get("violations"))]
-    return any("PerDay" in str(one.get("quotaId")) for one in violations)
+    if any(quota in str(one.get("quotaId")) for one in violations for quota in SPENT_QUOTAS):
+        return True
+    message = _message(error).lower()
+    return any(phrase in message for phrase in SPENT_PHRASES)
 
 
 def _by_code(error: Mapping[str, Any]) -> FailureKind | None:
-    if _is_daily(error):
+    if _is_spent(error):
         return FailureKind.QUOTA_EXHAUSTED
     return next((CODES[code] for code in _codes(error) if code in CODES), None)
 

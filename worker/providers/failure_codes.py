@@ -21,16 +21,16 @@ _BY_KIND: dict[FailureKind, str] = {
         billing_hard_limit_reached credit_balance_exhausted organization_spend_limit_exceeded
         project_spend_limit_exceeded organization_usage_limit_exceeded enforced_spend_limit_reached
         contract_spend_limit_reached blocked_api_access pre_consume_token_quota_failed credit_limit InsufficientQuota
-        BILLING_DISABLED
+        BILLING_DISABLED RESOURCE_QUOTA_EXCEEDED
     """,
     _K.OVERLOADED: """
         overloaded_error overloaded server_is_overloaded engine_overloaded engine_overloaded_error model_overloaded
         unavailable_error service_unavailable UNAVAILABLE capacity_exceeded resource_unavailable
-        service_tier_capacity_exceeded NoCapacity EngineOverloaded ServiceUnavailable
+        service_tier_capacity_exceeded NoCapacity EngineOverloaded ServiceUnavailable MODEL_CAPACITY_EXHAUSTED
     """,
     _K.SERVER_ERROR: """
         server_error api_error internal_error internal_server_error INTERNAL timeout_error InternalServerError
-        DEADLINE_EXCEEDED CANCELLED upstream_error bad_response_status_code
+        DEADLINE_EXCEEDED CANCELLED ABORTED DATA_LOSS upstream_error bad_response_status_code
     """,
     _K.STREAM_BROKEN: """
         tool_use_failed json_validate_failed
@@ -45,10 +45,12 @@ _BY_KIND: dict[FailureKind, str] = {
     _K.AUTH: """
         invalid_api_key authentication_error permission_error account_deactivated organization_deactivated
         ip_not_authorized unsupported_country_region_territory organization_restricted API_KEY_INVALID
-        API_KEY_SERVICE_BLOCKED CONSUMER_SUSPENDED UNAUTHENTICATED PERMISSION_DENIED FAILED_PRECONDITION
+        API_KEY_SERVICE_BLOCKED API_KEY_HTTP_REFERRER_BLOCKED API_KEY_IP_ADDRESS_BLOCKED SERVICE_DISABLED
+        ACCESS_TOKEN_EXPIRED ACCESS_TOKEN_SCOPE_INSUFFICIENT ACCESS_TOKEN_TYPE_UNSUPPORTED USER_PROJECT_DENIED
+        CONSUMER_INVALID CONSUMER_SUSPENDED UNAUTHENTICATED PERMISSION_DENIED FAILED_PRECONDITION
     """,
     _K.INVALID_REQUEST: """
-        not_supported_error
+        not_supported_error UNIMPLEMENTED OUT_OF_RANGE
     """,
 }
 # The deployment's model is not there, or not any more, or not for this key: no fault of the request, and nothing to
@@ -84,7 +86,13 @@ PHRASES: tuple[tuple[str, FailureKind], ...] = (
     ("content filtering policy", _K.CONTENT_BLOCKED),
     ("input was flagged", _K.CONTENT_BLOCKED),
     ("incorrect api key", _K.AUTH),
+    ("api key not valid", _K.AUTH),
+    ("api key expired", _K.AUTH),
 )
+
+# Google says RESOURCE_EXHAUSTED of a minute's haste, of a day's quota and of an account without money alike.
+SPENT_PHRASES = ("monthly spending cap", "prepayment credits are depleted")
+SPENT_QUOTAS = ("PerDay", "PerMonth")
 
 # Sent when the model had written something by then, or may have: who pays is not known, whatever the status.
 MAY_BE_BILLED = frozenset(
@@ -95,6 +103,7 @@ MAY_BE_BILLED = frozenset(
         "bad_response_status_code",
         "DEADLINE_EXCEEDED",
         "CANCELLED",
+        "DATA_LOSS",
     }
 )
 

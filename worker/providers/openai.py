@@ -7,28 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import pydantic_core
 from pydantic import JsonValue
 
 from producer_sdk.contract import GenerationParams, ImagePart, Message, Tool
+from worker.capabilities import taken_by
 from worker.job_run import Attempt
 from worker.providers.openai_reader import OpenAIReader
 from worker.providers.prefix import static_prefix
 from worker.providers.reply import Request, joined
 from worker.providers.schema_forms import in_words, is_strict
 
-# Hosts where max_tokens is deprecated, and refused by models that think.
-_COMPLETION_TOKENS_HOSTS = ("api.openai.com", ".openai.azure.com")
-# Hosts that refuse a request for a field they do not know.
-_STRICT_HOSTS = ("api.groq.com",)
-# Hosts that write JSON when told to, and refuse to be given a schema.
-_JSON_WITHOUT_SCHEMA_HOSTS = ("api.deepseek.com",)
-_GPT = re.compile(r"gpt-(\d+)(?:\.(\d+))?\b")
 _TOOL_CHOICES = ("auto", "none", "required")
 
 
@@ -38,7 +30,7 @@ class OpenAI:
     def request(self, attempt: Attempt, *, base_url: str, key: str | None) -> Request:
         """The call to send."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        body = pydantic_core.to_json(_body(attempt, urlsplit(base_url).hostname or ""))
+        body = pydantic_core.to_json(_body(attempt, taken_by(attempt.call.deployment, base_url)))
         return Request(joined(base_url, "/v1/chat/completions"), headers, body)
 
     def reader(self) -> OpenAIReader:
@@ -46,13 +38,12 @@ class OpenAI:
         return OpenAIReader()
 
 
-def _body(attempt: Attempt, host: str) -> dict[str, Any]:
+def _body(attempt: Attempt, taken: frozenset[str]) -> dict[str, Any]:
     job_run = attempt.job_run
     params = job_run.job.params
-    model = attempt.call.deployment.model
-    newer_name = host.endswith(_COMPLETION_TOKENS_HOSTS)
+    newer_name = "max_completion_tokens" in taken
     body: dict[str, Any] = {
-        "model": model,
+        "model": attempt.call.deployment.model,
         "messages": [_message(message) for message in attempt.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -60,28 +51,31 @@ def _body(attempt: Attempt, host: str) -> dict[str, Any]:
     }
     if attempt.call.deployment.service_tier:
         body["service_tier"] = attempt.call.deployment.service_tier
-    body |= _sampling(params)
+    body |= _sampling(params, taken)
     body |= _tools(params)
     if params.response_schema is not None:
-        _ask_for_schema(body, params.response_schema, host)
-    _ask_for_cache(body, job_run.messages, tenant=job_run.job.tenant, host=host)
+        _ask_for_schema(body, params.response_schema, taken)
+    _ask_for_cache(body, job_run.messages, tenant=job_run.job.tenant, taken=taken)
+    if "system" not in taken:
+        for message in body["messages"]:
+            message["role"] = "user" if message["role"] == "system" else message["role"]
     return body
 
 
-def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue], host: str) -> None:
+def _ask_for_schema(body: dict[str, Any], schema: dict[str, JsonValue], taken: frozenset[str]) -> None:
     is_object = schema.get("type") == "object"
-    if host.endswith(_JSON_WITHOUT_SCHEMA_HOSTS) or not is_object:
+    if "response_schema" not in taken or not is_object:
         body["messages"].append({"role": "user", "content": in_words(schema)})
-        if is_object:
+        if is_object and "json_object" in taken:
             body["response_format"] = {"type": "json_object"}
         return
     named = {"name": "answer", "schema": schema, "strict": is_strict(schema)}
     body["response_format"] = {"type": "json_schema", "json_schema": named}
 
 
-def _sampling(params: GenerationParams) -> dict[str, Any]:
+def _sampling(params: GenerationParams, taken: frozenset[str]) -> dict[str, Any]:
     given = {"temperature": params.temperature, "seed": params.seed, "stop": params.stop or None}
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in given.items() if value is not None and name in taken}
 
 
 def _tools(params: GenerationParams) -> dict[str, Any]:
@@ -135,22 +129,19 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     ]
 
 
-def _ask_for_cache(body: dict[str, Any], messages: Sequence[Message], *, tenant: str, host: str) -> None:
+def _ask_for_cache(
+    body: dict[str, Any], messages: Sequence[Message], *, tenant: str, taken: frozenset[str]
+) -> None:
     """Say which prefix is static. From gpt-5.6 on, OpenAI charges for writing a prefix that ends at the last message
     unless told otherwise, so that for these models nothing but the static part is ever written."""
     static = static_prefix(messages)
-    if static and not host.endswith(_STRICT_HOSTS):
+    if static and "prompt_cache_key" in taken:
         named = f"{tenant}\0{static[-1].cache_key}".encode()
         body["prompt_cache_key"] = hashlib.sha256(named).hexdigest()[:32]
-    if host == "api.openai.com" and _has_breakpoints(body["model"]):
+    if "cache_breakpoints" in taken:
         body["prompt_cache_options"] = {"mode": "explicit"}
         if static:
             last = body["messages"][len(static) - 1]
             if isinstance(last["content"], str):
                 last["content"] = [{"type": "text", "text": last["content"]}]
             last["content"][-1]["prompt_cache_breakpoint"] = {"mode": "explicit"}
-
-
-def _has_breakpoints(model: str) -> bool:
-    found = _GPT.match(model)
-    return found is not None and (int(found[1]), int(found[2] or 0)) >= (5, 6)

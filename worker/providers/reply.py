@@ -1,4 +1,4 @@
-"""What an adapter makes of a call and of its answer; `openai` and `anthropic` are the two adapters."""
+"""What an adapter makes of a call and of its answer; `openai`, `anthropic` and `gemini` are the adapters."""
 
 from __future__ import annotations
 
@@ -115,7 +115,15 @@ class Collected:
                 text, self._half = text[:-1], text[-1]
             self._text.append(whole(text))
 
-    def call(self, key: object, *, call_id: Any = None, name: Any = None, arguments: Any = None) -> None:
+    def call(
+        self,
+        key: object,
+        *,
+        call_id: Any = None,
+        name: Any = None,
+        arguments: Any = None,
+        signature: str | None = None,
+    ) -> None:
         """More of the tool call that the provider knows by `key`."""
         if key not in self._calls and len(self._calls) == MOST_TOOL_CALLS:
             raise broken(f"the answer has over {MOST_TOOL_CALLS} tool calls", code="answer_too_large")
@@ -126,7 +134,8 @@ class Collected:
             growing.name = name
         if isinstance(arguments, str) and arguments:
             growing.arguments.append(arguments)
-        self.grow(f"{name or ''}{arguments or ''} ")
+        growing.signature = signature or growing.signature
+        self.grow(f"{name or ''}{arguments or ''}{signature or ''} ")
 
     def grow(self, text: Any) -> None:
         """Count what came, kept or not (a model's thoughts are not kept). Raises ProviderError."""
@@ -145,16 +154,18 @@ class _GrowingCall:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    signature: str | None = None
 
     def parsed(self, number: int) -> ToolCall:
         arguments = pydantic_core.from_json(whole("".join(self.arguments)) or "{}", allow_inf_nan=False)
         if not isinstance(arguments, dict) or not self.name:
             raise ValueError("a tool call needs a name and an object of arguments")
-        return ToolCall(id=self.id or f"call_{number}", name=self.name, arguments=arguments)
+        call_id = self.id or f"call_{number}"
+        return ToolCall(id=call_id, name=self.name, arguments=arguments, signature=self.signature)
 
 
-def joined(base_url: str, path: str) -> str:
-    """`path` (which begins with /v1) under the base URL, whether that names its version or not."""
+def joined(base_url: str, path: str, *, version: str = "/v1") -> str:
+    """`path` (which begins with the version) under the base URL, whether that names its version or not."""
     base = base_url.rstrip("/")
     has_version = any(part[:1] == "v" and part[1:2].isdigit() for part in base.split("/")[3:])
-    return base + (path.removeprefix("/v1") if has_version else path)
+    return base + (path.removeprefix(version) if has_version else path)

@@ -7,7 +7,6 @@ strict subset, the limits of Claude's output_config.format, DeepSeek's JSON mode
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,8 +32,11 @@ _OPENAI_STRICT |= frozenset(["multipleOf", "minItems", "maxItems"])
 _CLAUDE_FORMATS = frozenset(
     ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"]
 )
-# Models of Anthropic's from before structured outputs.
-_CLAUDE_WITHOUT = re.compile(r"claude-(?:instant|[1-3]\b|(?:opus|sonnet)-4(?:-[01]\b|-20\d{6}|$))")
+# What Gemini's responseJsonSchema reads of a schema (the SDK's GenerationConfig, 3.6.1); the rest is not kept to.
+_GEMINI = frozenset(
+    ["type", "format", "title", "description", "enum", "items", "minItems", "maxItems", "minimum"]
+)
+_GEMINI |= frozenset(["maximum", "anyOf", "properties", "additionalProperties", "required", "$defs", "$ref"])
 _SCHEMAS_BY_NAME = ("properties", "$defs", "definitions")
 
 
@@ -52,10 +54,21 @@ def is_native_to_claude(schema: Mapping[str, Any], *, model: str) -> bool:
     """Whether this model takes the schema. What is no Claude, but speaks like it, makes a grammar of any schema."""
     if "claude" not in model:
         return True
-    if _CLAUDE_WITHOUT.search(model):
-        return False
     return not _is_recursive(schema) and all(
         part.keys() <= _IN_BOTH and _is_closed(part) and part.get("format", "date") in _CLAUDE_FORMATS
+        for part in _parts(schema)
+    )
+
+
+def is_native_to_gemini(schema: Mapping[str, Any]) -> bool:
+    """Whether Gemini keeps to all that the schema says: a subset of keywords, no recursion, texts and numbers alone in
+    an enum, nothing beside a reference."""
+    return not _is_recursive(schema) and all(
+        part.keys() <= _GEMINI
+        and ("$ref" not in part or len(part) == 1)
+        and all(
+            isinstance(one, str | int | float) and not isinstance(one, bool) for one in part.get("enum") or ()
+        )
         for part in _parts(schema)
     )
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import httpx
 
 from producer_sdk.contract import Crossing, Straight, Usage
+from worker.capabilities import finding, left_out, taken_by
 from worker.errors import Billed, FailureKind, ProviderError
 from worker.job_run import Answer, Attempt, ProceedAttempt
 from worker.providers import failures
@@ -21,6 +22,7 @@ from worker.providers.body import pieces
 from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
 from worker.providers.client import called_at
 from worker.providers.errors import broken, not_a_stream, refused
+from worker.providers.gemini import Gemini
 from worker.providers.keys import Keys
 from worker.providers.openai import OpenAI
 from worker.providers.rate_headers import exhausted_s
@@ -59,7 +61,11 @@ class CallProvider:
         self._warned: set[tuple[str, str]] = set()
         self._local_url = local_url
         self._crossing = crossing or Straight()
-        self._adapters: dict[Dialect, Adapter] = {"openai": OpenAI(), "anthropic": Anthropic()}
+        self._adapters: dict[Dialect, Adapter] = {
+            "openai": OpenAI(),
+            "anthropic": Anthropic(),
+            "gemini": Gemini(),
+        }
 
     async def run(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
         """The answer. Raises ProviderError, LeaseLost before the first byte, and CancelledError once it has hung up."""
@@ -83,6 +89,7 @@ class CallProvider:
         charged = charge(attempt, reply, cards=self._cards, answered_at=datetime.now(UTC))
         if charged.flag:
             self._warn(attempt, charged.flag)
+        _tell_what_was_left_out(attempt, base_url)
         answer = _answer(attempt, reply, charged, latency_ms=int((time.monotonic() - started) * 1000))
         first = exchange.first_token
         return answer if first is None else replace(answer, first_token_ms=int((first - started) * 1000))
@@ -117,6 +124,7 @@ class _Exchange:
         self._provider = provider
         self._request = request
         self._events = EventStream()
+        self._ended = False
         self.first_token: float | None = None  # on the monotonic clock
 
     async def run(self, attempt: Attempt) -> Reply:
@@ -169,6 +177,7 @@ class _Exchange:
             if self.reader.closed:
                 await _last_bytes(chunks)
                 break
+        self._ended = True
         if not self.reader.finished:
             raise broken(
                 f"{self._provider}'s stream ended without a finish reason",
@@ -199,8 +208,8 @@ class _Exchange:
 
     def _known(self) -> tuple[Usage | None, Billed]:
         """The usage so far; it is all that will be billed only once the answer is complete."""
-        usage = self.reader.usage
-        return usage, "yes" if self.reader.finished and self.reader.closed and usage else "unknown"
+        usage, whole = self.reader.usage, self.reader.finished and (self.reader.closed or self._ended)
+        return usage, "yes" if whole and usage else "unknown"
 
     async def _refusal(self, response: httpx.Response) -> ProviderError:
         return refused(
@@ -214,6 +223,15 @@ class _Exchange:
     async def _cross(self, point: str) -> None:
         """One of the call's five points, where a crash test may end the process or break the connection."""
         await self._crossing.cross(f"call:{point}", _nothing)
+
+
+def _tell_what_was_left_out(attempt: Attempt, base_url: str) -> None:
+    """One finding for each parameter that this answer was made without, however often it was asked for."""
+    job_run, deployment = attempt.job_run, attempt.call.deployment
+    for parameter in left_out(job_run.job.params, taken_by(deployment, base_url)):
+        found = finding(parameter, deployment)
+        if found not in job_run.findings:
+            job_run.findings.append(found)
 
 
 async def _nothing() -> None:

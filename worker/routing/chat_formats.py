@@ -34,9 +34,13 @@ class ChatFormat:
     schema: int = 1024
     image: int = 8192  # above what the models of routing.yaml count for the largest image they take
     plain_json: bool = False
+    signed: bool = False  # tool calls go back with the model's signature
 
 
 UNKNOWN = ChatFormat()
+# Gemini's tokenizer is not at hand. An image is 1,120 tokens unless told otherwise and 2,240 at most (its page on media
+# resolution, read 2026-11-24), before Gemini 3 258 a tile of 768 pixels. What a signature counts is not public.
+GEMINI = replace(UNKNOWN, signed=True)
 
 # OpenAI's cookbook, "How to count tokens with tiktoken" (read 2026-11-24): 3 a message and its role, 1 a name, 3 for
 # the beginning of the answer; the oldest gpt-3.5 took 4 a message. One more of each here. Tools take 12 and
@@ -83,7 +87,7 @@ def chat_format(deployment: Deployment) -> ChatFormat:
     name = deployment.model.lower().rsplit("/", 1)[-1]
     chat = _known(name, deployment)
     if deployment.tokenizer not in (None, chat.vocabulary):
-        chat = replace(UNKNOWN, vocabulary=deployment.tokenizer)
+        chat = replace(UNKNOWN, vocabulary=deployment.tokenizer, signed=chat.signed)
     return replace(
         chat,
         request=max(chat.request, _most(_PROMPTS, name)),
@@ -97,10 +101,12 @@ def _most(table: tuple[tuple[re.Pattern[str], int], ...], name: str) -> int:
 
 def without_vocabulary(chat: ChatFormat) -> ChatFormat:
     """The format where its vocabulary is not at hand: by bytes, with what its template brings along."""
-    return replace(UNKNOWN, request=max(chat.request, UNKNOWN.request), image=chat.image)
+    return replace(UNKNOWN, request=max(chat.request, UNKNOWN.request), image=chat.image, signed=chat.signed)
 
 
 def _known(name: str, deployment: Deployment) -> ChatFormat:
+    if deployment.provider.dialect == "gemini":
+        return GEMINI
     tables = _ANYWHERE + (_AT_OPENAI if _is_openai(deployment) and not _SEARCHES.search(name) else ())
     return next((chat for pattern, chat in tables if pattern.match(name)), UNKNOWN)
 

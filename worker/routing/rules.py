@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from producer_sdk.contract import ErrorCode, JobError, Message, Usage, to_pico, usd_text
+from worker.capabilities import needs, refused, unreadable_image
 from worker.job_run import JobRun, Plan, PlannedCall, too_slow
 from worker.rate_card import RateCard
 from worker.routing import strategies
@@ -26,6 +27,7 @@ class Cause(IntEnum):
     UNUSABLE = 0
     TOO_DEAR = 1
     TOO_LONG = 2
+    REFUSES = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class _Need:
     output: int
     limit_pico: int | None
     input: InputBound
+    capabilities: tuple[str, ...] = ()
 
 
 def usable(
@@ -79,10 +82,13 @@ def plan(
     left out, but never the last. The answer is as long as the first deployment can write it at most; one that cannot
     write so much is left out.
     """
+    wrong = unreadable_image(job_run.messages)
+    if wrong:
+        return Planned(Plan(()), job_run.max_output_tokens, JobError.of(ErrorCode.INVALID_JOB, wrong))
     task = job_run.known_task()
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
     orders = _Orders(job_run, cards, bounds, speeds or {})
-    output = job_run.max_output_tokens
+    output, needed = job_run.max_output_tokens, needs(job_run.messages, job_run.job.params)
     calls: dict[str, PlannedCall] = {}
     left_out: dict[str, LeftOut] = {}
     for alias in job_run.aliases:
@@ -91,7 +97,7 @@ def plan(
             if name in calls or name in left_out:
                 continue
             asked = output if calls else min(output, deployment.max_output_tokens)
-            need = _Need(asked, limit, bounds.get(name, _UNBOUND))
+            need = _Need(asked, limit, bounds.get(name, _UNBOUND), needed)
             found = _call(deployment, alias, card=cards.get(name), missing=missing.get(name), need=need)
             if isinstance(found, LeftOut):
                 left_out[name] = found
@@ -171,6 +177,9 @@ def _call(
     """The call with its highest cost, or why the deployment is left out."""
     if missing is not None or card is None:
         return LeftOut(deployment.name, Cause.UNUSABLE, missing or "no price")
+    lacking = refused(deployment, need.capabilities)
+    if lacking:
+        return LeftOut(deployment.name, Cause.REFUSES, lacking)
     if deployment.max_output_tokens < need.output:
         reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
         return LeftOut(deployment.name, Cause.UNUSABLE, reason)
@@ -210,6 +219,11 @@ def _nothing_left(left_out: tuple[LeftOut, ...]) -> JobError:
         advice = "shorten the job, lower max_output_tokens, or raise the task's max_cost_usd"
         return JobError.of(
             ErrorCode.COST_LIMIT, f"no model fits the task's cost limit ({named}{more}): {advice}"
+        )
+    if Cause.REFUSES in causes:
+        advice = "leave it out, or use an alias with a model that takes it"
+        return JobError.of(
+            ErrorCode.INVALID_JOB, f"no model takes all that the job has ({named}{more}): {advice}"
         )
     message = f"no deployment can be used ({named}{more}): set a key or a price, see `fairlane doctor`"
     return JobError.of(ErrorCode.PROVIDER_UNAVAILABLE, message, reason="no_deployment", retryable=False)

@@ -78,6 +78,7 @@ class _Counted:
             total += chat.name + self.text(named) if named else 0
         for call in message.tool_calls:
             total += chat.call + self.text(call.id) + self.text(call.name) + self.json(call.arguments)
+            total += self.text(call.signature) if call.signature and chat.signed else 0
         return total + images * chat.image
 
     def text(self, text: str) -> int:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from worker.capabilities import taken_by
 from worker.routing_file import Deployment, Dialect, Provider, Strategy, Tokenizer
 from worker.routing_load.prices import price_of
+from worker.routing_load.takes import capabilities_of
 from worker.routing_load.yaml_nodes import Place
 
 ALIAS_KEYS = ("strategy", "deployments")
@@ -21,11 +23,13 @@ DEPLOYMENT_KEYS = (
     "tokenizer",
     "service_tier",
     "answers_as",
+    "capabilities",
 )
 # What a call may ask for. Anthropic calls its default tier `standard`, and takes no other tier by name.
 SERVICE_TIERS: dict[Dialect, tuple[str, ...]] = {
     "openai": ("default", "flex", "priority", "fast"),
     "anthropic": ("standard_only",),
+    "gemini": ("flex", "priority"),
 }
 
 
@@ -74,7 +78,7 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
     if "max_output_tokens" in fields.entries and max_output_tokens > context_tokens:
         fields.entries["max_output_tokens"].fault(f"it is over context_tokens ({context_tokens}): lower it")
     weight = fields.whole("weight", low=0, high=1_000_000)
-    return Deployment(
+    deployment = Deployment(
         name=f"{provider.name if provider else '?'}/{model}",
         provider=provider or Provider("?", "openai", ""),
         model=model,
@@ -85,7 +89,11 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
         tokenizer=fields.choice("tokenizer", get_args(Tokenizer)),
         service_tier=fields.choice("service_tier", SERVICE_TIERS[provider.dialect]) if provider else None,
         answers_as=_texts(fields.entries.get("answers_as")),
+        capabilities=capabilities_of(fields),
     )
+    if deployment.service_tier and "service_tier" not in taken_by(deployment):
+        fields.entries["service_tier"].fault("its capabilities say that it takes none: remove one of them")
+    return deployment
 
 
 def _texts(place: Place | None) -> tuple[str, ...]:

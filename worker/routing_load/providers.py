@@ -10,10 +10,19 @@ from typing import get_args
 from worker.addresses import refused_host
 from worker.routing_file import Dialect, KeySource, Provider
 from worker.routing_load.budgets import BUDGET_KEYS, budget_of
+from worker.routing_load.takes import capabilities_of
 from worker.routing_load.yaml_nodes import Fields, Place, did_you_mean
 
 KEY_KEYS = ("key_env", "key_file")
-PROVIDER_KEYS = ("dialect", "base_url", "base_url_env", *KEY_KEYS, "allow_link_local", *BUDGET_KEYS)
+PROVIDER_KEYS = (
+    "dialect",
+    "base_url",
+    "base_url_env",
+    *KEY_KEYS,
+    "allow_link_local",
+    "capabilities",
+    *BUDGET_KEYS,
+)
 LOCAL_URL_ENV = "FAIRLANE_LOCAL_URL"
 _SOURCE = "{key_env: VARIABLE} or {key_file: /path}, never the key itself"
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
@@ -46,6 +55,7 @@ def provider_of(name: str, place: Place, *, local_url: str | None) -> Provider:
         base_url_env=base_url_env,
         budget=budget_of(fields),
         allow_link_local=allowed,
+        capabilities=capabilities_of(fields),
     )
 
 

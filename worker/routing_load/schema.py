@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from producer_sdk.contract.control import CONTROL_PREFIX
 from producer_sdk.contract.job import TaskName, TenantName
+from worker.capability_rows import CAPABILITIES
 from worker.rate_card import DEFAULT_TIER
 from worker.routing_file import Action, Dialect, Strategy, Tokenizer
 from worker.routing_load.aliases import ALIAS_KEYS, DEPLOYMENT_KEYS, SERVICE_TIERS
@@ -95,6 +96,12 @@ _NAME: Schema = {"type": "string", "minLength": 1}
 _MODEL: Schema = {"type": ["string", "number"]}  # 4.1 is a number to YAML
 _PERCENT: Schema = {"type": "integer", "minimum": 1, "maximum": 100}
 _ALIASES = {"type": "object", "additionalProperties": _NAME}
+_TAKES: Schema = {
+    "description": "What it takes (true) or refuses (false), against the table in docs/routing.md.",
+    "type": "object",
+    "properties": {name: {"type": "boolean"} for name in CAPABILITIES},
+    "additionalProperties": False,
+}
 _URL = r"^https?://[^\s/@\\?#]+(/[^\s@]*)?$"
 
 BUDGET: Mapping[str, Schema] = {
@@ -111,6 +118,7 @@ PROVIDER: Mapping[str, Schema] = {
     "base_url": text("Where calls go.", pattern=_URL),
     "base_url_env": choice("This provider is whatever runs at that address.", (LOCAL_URL_ENV,)),
     **KEY,
+    "capabilities": _TAKES,
     "allow_link_local": truth("Its address may be link-local or a cloud's metadata service."),
     **BUDGET,
 }
@@ -159,6 +167,7 @@ DEPLOYMENT: Mapping[str, Schema] = {
         "What its calls ask for. Left out: nothing.",
         tuple(dict.fromkeys(tier for tiers in SERVICE_TIERS.values() for tier in tiers)),
     ),
+    "capabilities": _TAKES,
     "answers_as": one_or_more("Other names that its answers carry as their model.", _MODEL),
 }
 TASK: Mapping[str, Schema] = {

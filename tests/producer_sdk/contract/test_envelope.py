@@ -14,7 +14,16 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer_sdk.contract import LANES, Document, GenerationParams, Job, Message, ToolCall
+from producer_sdk.contract import (
+    LANES,
+    Document,
+    GenerationParams,
+    ImagePart,
+    Job,
+    Message,
+    TextPart,
+    ToolCall,
+)
 from producer_sdk.contract.envelope import (
     COMPRESS_ABOVE_BYTES,
     MAX_BODY_BYTES,
@@ -57,12 +66,19 @@ def read_or_refused(message: bytes) -> Job | str:
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+parts = st.builds(TextPart, text=text) | st.builds(ImagePart, url=text.map("https://example.org/{}".format))
 messages = st.builds(
     Message,
     role=st.sampled_from(["system", "user", "assistant"]),
-    content=words,
+    content=words | st.lists(parts, min_size=1, max_size=3),
     tool_calls=st.lists(
-        st.builds(ToolCall, id=text, name=text, arguments=st.dictionaries(text, text | st.integers())),
+        st.builds(
+            ToolCall,
+            id=text,
+            name=text,
+            arguments=st.dictionaries(text, text | st.integers()),
+            signature=st.none() | text,
+        ),
         max_size=2,
     ),
     cache_key=st.none() | words,

@@ -9,17 +9,20 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import genai_prices
+import pytest
 from genai_prices import types
 from genai_prices.data_snapshot import get_snapshot
 
 from producer_sdk.contract import PICO_PER_USD, Usage
 from worker.budget.catalogue import known_card, rate_cards
 from worker.budget.flatten import flattened
+from worker.providers.gemini_reader import gemini_usage
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, Provider
 from worker.routing_load import load, packaged_routing
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+GOOGLE = "https://generativelanguage.googleapis.com/v1beta"
 
 
 def context(tier: str) -> dict[str, str]:
@@ -91,6 +94,7 @@ def test_every_card_of_the_shipped_routing_equals_genai_prices_on_a_grid():
     compared = 0
     for name, card in priced.items():
         model, provider = deployments[name].model, deployments[name].provider.name
+        provider = "google" if provider == "gemini" else provider  # found by its address
         for tier, at, counts in itertools.product(card.tiers, times(card), usages(card)):
             expected = theirs(counts, model, provider, at, tier)
             assert ours(card, counts, at, tier) == expected, (name, tier, at, counts)
@@ -103,6 +107,7 @@ def test_the_shipped_models_have_every_tier_step_and_hour_that_genai_prices_know
     assert set(cards["openai/gpt-6-luna"].tiers) == {"default", "flex", "priority", "fast", "batch"}
     assert set(cards["anthropic/claude-haiku-5-5"].tiers) == {"default", "batch"}
     assert set(cards["deepseek/deepseek-v4-pro"].tiers) == {"default"}
+    assert set(cards["gemini/gemini-4-argon"].tiers) == {"default", "batch"}
     [luna] = cards["openai/gpt-6-luna"].tiers["flex"]
     assert [above for above, _rates in luna.steps] == [0, 272_000]
     hours = [band.second // 3600 for band in cards["deepseek/deepseek-v4-pro"].tiers["default"]]
@@ -168,6 +173,34 @@ def test_a_price_that_is_known_to_change_on_a_date_changes_on_that_date():
     assert len(costs) == 2
     usage = Usage(input_tokens=1000, output_tokens=1000)
     assert card.cost(usage, service_tier="default") == max(costs), "no time is told: the dearest"
+
+
+GEMINI_COUNTS = [
+    {
+        "promptTokenCount": 9000,
+        "cachedContentTokenCount": 6000,
+        "candidatesTokenCount": 20,
+        "thoughtsTokenCount": 100,
+    },
+    {"promptTokenCount": 250_000, "candidatesTokenCount": 7, "toolUsePromptTokenCount": 11},
+    {"promptTokenCount": 5},
+]
+
+
+@pytest.mark.parametrize("counts", GEMINI_COUNTS)
+@pytest.mark.parametrize("model", ["gemini-4-argon", "gemini-3.1-pro-preview", "gemini-2.5-flash"])
+def test_what_gemini_reports_is_charged_as_genai_prices_reads_and_charges_it(
+    counts: dict[str, int], model: str
+):
+    [found] = flattened([("d", "gemini", GOOGLE, model)], NOW).values()
+    usage = gemini_usage(
+        {**counts, "totalTokenCount": sum(counts.values()) - counts.get("cachedContentTokenCount", 0)}
+    )
+    assert usage is not None
+    read = genai_prices.extract_usage({"usageMetadata": counts, "modelVersion": model}, provider_id="google")
+    price = read.calc_price(genai_request_timestamp=NOW).total_price * PICO_PER_USD
+    card = known_card(deployment("gemini", model), found)
+    assert card.cost(usage, at=NOW, service_tier="default") == price > 0
 
 
 def test_a_date_that_has_come_is_the_only_price_left():

@@ -18,9 +18,9 @@ async def twin() -> AsyncIterator[Twin]:
         yield server
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+@pytest.fixture(params=["openai", "anthropic", "gemini"])
 def dialect(request: pytest.FixtureRequest) -> Dialect:
-    """Both wire formats."""
+    """Every wire format."""
     return request.param
 
 

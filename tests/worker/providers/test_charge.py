@@ -133,7 +133,11 @@ async def test_a_tier_without_a_price_costs_what_was_reserved_and_is_flagged(twi
 
 async def test_an_answer_without_usage_costs_what_was_reserved_whoever_answered(twin: Twin, dialect: Dialect):
     await behave(
-        twin, {"answering_model": "whoever", "wrong_usage": {"prompt_tokens": -1, "input_tokens": -1}}
+        twin,
+        {
+            "answering_model": "whoever",
+            "wrong_usage": dict.fromkeys(["prompt_tokens", "input_tokens", "promptTokenCount"], -1),
+        },
     )
     [answer] = await run(one_of(twin.url, dialect))
     assert (answer.usage, answer.cost_pico, answer.price_flag) == (Usage(), HIGHEST_PICO, None)

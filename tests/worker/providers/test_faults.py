@@ -81,6 +81,8 @@ def repeats(head: bytes, data: bytes, *, pause_s: float = 0.0) -> Answer:
 def delta(dialect: Dialect, text: str) -> bytes:
     """One event with text in it."""
     event: dict[str, object] = {"choices": [{"delta": {"content": text}}]}
+    if dialect == "gemini":
+        event = {"candidates": [{"content": {"parts": [{"text": text}]}}]}
     if dialect == "anthropic":
         event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
     return b"data: " + json.dumps(event).encode() + b"\n\n"

@@ -16,6 +16,7 @@ from worker.routing_file import Dialect
 WIRES: list[tuple[Dialect, str]] = [
     ("openai", "/v1"),
     ("anthropic", "/anthropic"),
+    ("gemini", "/gemini"),
     ("openai", "/groq/openai/v1"),
     ("openai", "/together/v1"),
     ("openai", "/mistral/v1"),
@@ -48,7 +49,7 @@ async def test_an_answer_is_read_whole_with_its_usage(upstream: Llmock, dialect:
     assert answer.usage.output_tokens > 0
 
 
-@pytest.mark.parametrize(("dialect", "path"), WIRES[:2])
+@pytest.mark.parametrize(("dialect", "path"), WIRES[:3])
 async def test_a_tool_call_is_read(upstream: Llmock, dialect: Dialect, path: str):
     tool = {
         "name": "get_weather",
@@ -82,7 +83,7 @@ async def test_a_status_means_the_same_in_every_providers_own_words(
     assert (error.kind, error.billed, error.retry_after_s) == (kind, "no", wait_s)
 
 
-@pytest.mark.parametrize(("dialect", "path"), WIRES[:2])
+@pytest.mark.parametrize(("dialect", "path"), WIRES[:3])
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [

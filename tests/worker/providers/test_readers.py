@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -61,8 +61,10 @@ async def test_a_stream_is_read_the_same_however_the_network_cuts_it(
 
 NAMES = """
     choices delta content finish_reason usage prompt_tokens tool_calls function index id error type message
-    message_start content_block stop_reason input_tokens cache_creation
+    message_start content_block stop_reason input_tokens cache_creation candidates parts text functionCall args
+    finishReason promptFeedback blockReason usageMetadata promptTokenCount thoughtSignature modelVersion
 """
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=8),
     lambda inner: (
@@ -76,14 +78,14 @@ EVENT_NAMES = st.sampled_from(
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(EVENT_NAMES, JSON), max_size=6), st.sampled_from(["openai", "anthropic"]))
+@given(st.lists(st.tuples(EVENT_NAMES, JSON), max_size=6), st.sampled_from(DIALECTS))
 def test_no_shape_of_json_does_more_than_fail_its_own_call(events: list[tuple[str, Any]], dialect: Dialect):
     stream = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
     expect_no_surprise(stream.encode(), dialect)
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=400), st.sampled_from(["openai", "anthropic"]))
+@given(st.binary(max_size=400), st.sampled_from(DIALECTS))
 def test_no_bytes_do_more_than_fail_their_own_call(noise: bytes, dialect: Dialect):
     expect_no_surprise(noise, dialect)
     expect_no_surprise(b"data: " + noise + b"\n\n", dialect)
@@ -95,7 +97,7 @@ def expect_no_surprise(stream: bytes, dialect: Dialect) -> None:
         asyncio.run(answered(cut(stream, 50), dialect))
 
 
-@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 async def test_json_that_is_nested_too_deeply_is_garbage(dialect: Dialect):
     with pytest.raises(ProviderError) as caught:
         await answered([b"data: " + b'{"error":' * 100_000 + b"\n\n"], dialect)

@@ -1,4 +1,4 @@
-"""CallProvider against the twin, over real HTTP, in both dialects."""
+"""CallProvider against the twin, over real HTTP, in every dialect."""
 
 from __future__ import annotations
 
@@ -300,8 +300,15 @@ async def test_an_address_that_cannot_be_called_is_not_billed(dialect: Dialect, 
     assert (caught.value.kind, caught.value.billed) == (FailureKind.CONNECT_ERROR, "no")
 
 
-WRONG = [{"prompt_tokens": -5, "input_tokens": -5}, {"prompt_tokens": "many", "input_tokens": "many"}]
-WRONG += [{"prompt_tokens_details": {"cached_tokens": 10**6}, "cache_read_input_tokens": 10**12}]
+INPUT_NAMES = ("prompt_tokens", "input_tokens", "promptTokenCount")
+WRONG = [dict.fromkeys(INPUT_NAMES, -5), dict.fromkeys(INPUT_NAMES, "many")]
+WRONG += [
+    {
+        "prompt_tokens_details": {"cached_tokens": 10**6},
+        "cache_read_input_tokens": 10**12,
+        "cachedContentTokenCount": 10**6,
+    }
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -346,3 +353,21 @@ async def test_headers_that_say_nothing_is_left_come_with_the_answer_and_with_a_
         await run(attempt(twin.url, dialect))
     assert limited.value.retry_after_s == 7.0
     assert (await run(attempt(twin.url, dialect))).exhausted_s is None
+
+
+async def test_a_parameter_that_the_model_refuses_is_found_once_in_the_result(twin: Twin):
+    one = attempt(twin.url, temperature=0.3, seed=7)
+    object.__setattr__(one.call.deployment, "capabilities", {"temperature": False})
+    first = await run(one)
+    await run(one.renewed())
+    result = one.job_run.result_of(first)
+    told = [(found.rule, found.where, found.action, found.detail) for found in result.safety]
+    assert told == [("parameter_left_out", "params.temperature", "flagged", "twin-openai/twin-small")]
+
+
+async def test_a_call_that_failed_leaves_no_finding(twin: Twin):
+    await behave(twin, {"status": 500})
+    one = attempt(twin.url, "anthropic", seed=7)
+    with pytest.raises(ProviderError):
+        await run(one)
+    assert one.job_run.findings == []

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from tests.worker.job_runs import deployment
-from worker.routing.chat_formats import OPENAI, OPENAI_CL100K, QWEN_2_5, QWEN_3, UNKNOWN, chat_format
+from worker.routing.chat_formats import (
+    GEMINI,
+    OPENAI,
+    OPENAI_CL100K,
+    QWEN_2_5,
+    QWEN_3,
+    UNKNOWN,
+    chat_format,
+    without_vocabulary,
+)
 from worker.routing_file import Provider
 
 AT_OPENAI = Provider("openai", "openai", "https://api.openai.com/v1")
@@ -74,3 +83,12 @@ def test_templates_that_bring_a_long_prompt_and_models_with_dear_images_have_the
     assert served == replace(UNKNOWN, request=2048)
     dear = chat_format(deployment("gpt-4o-mini", provider=AT_OPENAI))
     assert dear == replace(OPENAI, image=49_152)
+
+
+def test_gemini_is_bounded_by_bytes_whatever_the_model_is_called_and_its_images_by_more_than_their_most():
+    google = Provider("gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta")
+    for model in ("gemini-4-argon", "gemini-2.5-flash", "gemma-3-27b-it"):
+        chat = chat_format(deployment(model, provider=google))
+        assert chat == GEMINI == replace(UNKNOWN, signed=True)
+        assert chat.image > 2240
+        assert without_vocabulary(chat) == GEMINI

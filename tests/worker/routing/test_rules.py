@@ -209,3 +209,34 @@ def test_what_is_foretold_to_take_longer_than_is_left_is_left_out_but_never_the_
     found = planned(run_of(), speeds=speeds, left_ms=1_000)
     assert (names(found), found.error) == (["local/l"], None), "the quicker one is tried all the same"
     assert names(planned(run_of(), speeds={"local/s": speed(2_000)}, left_ms=500)) == ["local/l"]
+
+
+PICTURE = {"type": "image", "url": "https://example.org/cat.png"}
+
+
+def test_a_deployment_that_refuses_what_the_job_needs_is_left_out_with_that_reason():
+    blind = replace(deployment("s"), capabilities={"images": False})
+    routing = routing_of(aliases={"small": (blind,), "large": (deployment("l"),)})
+    asked = job_of(messages=[Message(role="user", content=[PICTURE])])
+    found = planned(run_of(asked, routing=routing))
+    assert names(found) == ["local/l"]
+    assert found.plan.left_out == (("local/s", "it takes no images"),)
+    assert names(planned(run_of(routing=routing))) == ["local/s", "local/l"]
+
+
+def test_a_job_that_no_model_takes_is_invalid_and_told_why():
+    blind = replace(deployment("s"), capabilities={"image_urls": False})
+    routing = routing_of(aliases={"small": (blind,), "large": (deployment("l"),)})
+    asked = job_of(messages=[Message(role="user", content=[PICTURE])])
+    error = planned(run_of(asked, routing=routing), missing={"local/l": "no KEY"}).error
+    assert error.code == ErrorCode.INVALID_JOB
+    assert error.message == (
+        "no model takes all that the job has (local/s: it takes no images by URL, only as data; local/l: no KEY): "
+        "leave it out, or use an alias with a model that takes it"
+    )
+
+
+def test_an_image_that_nobody_can_take_ends_the_job_before_any_plan():
+    svg = {"type": "image", "url": "data:image/svg+xml;utf8,<svg/>"}
+    found = planned(run_of(job_of(messages=[Message(role="user", content=[svg])])))
+    assert (found.error.code, found.plan.calls) == (ErrorCode.INVALID_JOB, ())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from producer_sdk.contract import GenerationParams, Message, Tool
 from tests.worker.routing.counted_texts import texts
-from worker.routing.chat_formats import OPENAI, UNKNOWN, ChatFormat
+from worker.routing.chat_formats import GEMINI, OPENAI, UNKNOWN, ChatFormat
 from worker.routing.tokens import input_bound, most_bytes
 
 
@@ -74,6 +74,14 @@ def test_images_schemas_names_and_tool_calls_count():
     assert bound([said("x"), called]).highest >= plain + 16 + 32 + 20
     parts = [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]
     assert bound([said(parts)]).highest == plain + 16 + 1
+
+
+def test_a_signature_counts_its_bytes_where_it_is_sent_back():
+    call = {"id": "c1", "name": "look_up", "signature": "s" * 1000}
+    signed = Message(role="assistant", tool_calls=[call])
+    unsigned = Message(role="assistant", tool_calls=[{**call, "signature": None}])
+    assert bound([signed]) == bound([unsigned])
+    assert bound([signed], chat=GEMINI).highest == bound([unsigned], chat=GEMINI).highest + 1000
 
 
 def test_a_tools_result_may_be_quoted_and_arguments_escaped():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-DialectName = Literal["openai", "anthropic"]
+DialectName = Literal["openai", "anthropic", "gemini"]
 
 
 class Refused(Exception):

@@ -1,4 +1,4 @@
-"""What the server needs of a wire format; `openai_wire` and `anthropic_wire` are the two there are."""
+"""What the server needs of a wire format; there are `openai_wire`, `anthropic_wire` and `gemini_wire`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class PromptCache:
 
     anthropic: a prefix ends at a block with cache_control, is written at a premium and lives 5 minutes or an hour.
     openai: with a prompt_cache_key, prefixes end after every message, writing is free, they live 5 minutes.
-    Every read starts a prefix's life anew.
+    gemini: the same, without a key being asked for. Every read starts a prefix's life anew.
     """
 
     def __init__(self, *, minimum: int = MINIMUM_TOKENS) -> None:
@@ -62,7 +62,7 @@ class PromptCache:
                 written = tokens - read
         self.reads += read > 0
         self.writes += written > 0
-        if asked.dialect == "openai":
+        if asked.dialect != "anthropic":
             return CacheCounts(read=read)
         return CacheCounts(read=read, written=written, long=long)
 
@@ -75,7 +75,7 @@ class PromptCache:
         for segment in asked.segments:
             digest.update(b"\0" + segment.text.encode())
             tokens += segment.tokens
-            ttl = "5m" if asked.dialect == "openai" else segment.ttl
+            ttl = segment.ttl if asked.dialect == "anthropic" else "5m"
             if ttl and tokens >= self.minimum:
                 ends.append((digest.digest(), tokens, LIFETIMES_S[ttl]))
         return ends

@@ -13,6 +13,7 @@ from worker.embedded.twin.anthropic_wire import AnthropicWire
 from worker.embedded.twin.behaviour import BadRule, Behaviours
 from worker.embedded.twin.books import Books
 from worker.embedded.twin.dialect import Dialect
+from worker.embedded.twin.gemini_wire import GeminiWire
 from worker.embedded.twin.openai_wire import OpenAIWire
 from worker.embedded.twin.prices import TWIN_PRICES
 from worker.embedded.twin.prompt_cache import MINIMUM_TOKENS, PromptCache
@@ -21,6 +22,7 @@ from worker.embedded.twin.serving import Shelf, serve
 BACKLOG = 4096
 MOST_REQUEST_BYTES = 32 * 1024 * 1024
 SHUTDOWN_S = 0.5
+GEMINI_PATH = "/{version:v1|v1beta}/models/{model:[^/:]+}:{method:(?:streamG|g)enerateContent}"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,7 +40,7 @@ class Twin:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
-        """Listen; the URL to give as base_url to either dialect."""
+        """Listen; the URL to give as base_url to any dialect."""
         self._runner = web.AppRunner(
             self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
         )
@@ -70,6 +72,7 @@ class Twin:
             [
                 web.post("/v1/chat/completions", self._calls(OpenAIWire())),
                 web.post("/v1/messages", self._calls(AnthropicWire())),
+                web.post(GEMINI_PATH, self._calls(GeminiWire())),
                 web.get("/v1/models", self._models),
                 web.get("/healthz", self._health),
                 web.post("/twin/behave", self._behave),

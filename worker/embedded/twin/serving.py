@@ -35,7 +35,7 @@ async def serve(request: web.Request, dialect: Dialect, shelf: Shelf) -> web.Str
     """Answer one call and book it; a client that goes away cancels this, and that is booked too."""
     attempt = request.headers.get(ATTEMPT_HEADER)
     try:
-        asked = dialect.read(_object(await request.read()))
+        asked = dialect.read(_object(await request.read()) | _in_path(request))
     except Refused as refused:
         number = shelf.books.open(attempt=attempt, dialect=dialect.name, model="", key=_key(request))
         shelf.books.close(number, "status", status=refused.status)
@@ -145,7 +145,7 @@ class _Call:
             return web.Response(text='{"choices": [{"mess', content_type="application/json")
         body = self.dialect.whole(self.said, counts, answer_id=self.answer_id, model=self.model)
         if self.behaviour.no_usage:
-            del body["usage"]
+            body = {name: value for name, value in body.items() if not name.startswith("usage")}
         return web.json_response(body)
 
     async def _stream(self) -> web.StreamResponse:
@@ -216,6 +216,12 @@ class _Call:
         if self.request.transport:
             self.request.transport.close() if self.counts else self.request.transport.abort()
         raise asyncio.CancelledError
+
+
+def _in_path(request: web.Request) -> dict[str, Any]:
+    """What a call's path says of it, where a dialect has it there."""
+    path = request.match_info
+    return {"model": path["model"], "stream": path["method"].startswith("stream")} if path else {}
 
 
 async def _forever() -> NoReturn:

@@ -1,7 +1,8 @@
-"""The twin as its users see it: over HTTP, in both dialects, with its books open."""
+"""The twin as its users see it: over HTTP, in every dialect, with its books open."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -12,7 +13,9 @@ from worker.embedded.twin import TWIN_PRICES, Twin
 QUESTION = [{"role": "user", "content": "Where is my card?"}]
 CHAT = {"model": "twin-small", "messages": QUESTION}
 MESSAGES = {"model": "twin-small", "max_tokens": 100, "messages": QUESTION}
-PATHS = [("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES)]
+GEMINI = "/v1beta/models/twin-small:generateContent"
+CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "Where is my card?"}]}]}
+PATHS = [("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES), (GEMINI, CONTENTS)]
 
 
 async def books(http: httpx.AsyncClient, after: int = 0) -> list[dict[str, Any]]:
@@ -39,6 +42,32 @@ async def test_a_whole_message(http: httpx.AsyncClient):
     assert (answer["stop_reason"], answer["usage"]["input_tokens"]) == ("end_turn", 8)
 
 
+async def test_a_whole_generated_content(http: httpx.AsyncClient):
+    answer = (await http.post(GEMINI, json=CONTENTS)).json()
+    [candidate] = answer["candidates"]
+    assert candidate["content"]["parts"] == [{"text": "The twin heard 4 words: Where is my card?"}]
+    assert (candidate["finishReason"], answer["modelVersion"]) == ("STOP", "twin-small")
+    assert answer["usageMetadata"] == {
+        "promptTokenCount": 8,
+        "candidatesTokenCount": 11,
+        "totalTokenCount": 19,
+    }
+
+
+async def test_a_gemini_stream_ends_with_its_reason_and_has_no_closing_event(http: httpx.AsyncClient):
+    path = GEMINI.replace("generate", "streamGenerate") + "?alt=sse"
+    await http.post("/twin/behave", json=[{"reasoning_tokens": 5}])
+    events = [
+        json.loads(one.removeprefix("data: "))
+        for one in (await http.post(path, json=CONTENTS)).text.split("\n\n")[:-1]
+    ]
+    assert [event["candidates"][0].get("finishReason") for event in events if "candidates" in event][
+        -1
+    ] == "STOP"
+    last = events[-1]["usageMetadata"]
+    assert (last["thoughtsTokenCount"], last["candidatesTokenCount"], last["totalTokenCount"]) == (5, 11, 24)
+
+
 async def test_a_chat_stream_says_its_usage_only_when_asked(http: httpx.AsyncClient):
     asked = {**CHAT, "stream": True}
     without = (await http.post("/v1/chat/completions", json=asked)).text
@@ -55,8 +84,8 @@ async def test_the_same_question_is_answered_the_same(
     http: httpx.AsyncClient, path: str, body: dict[str, Any]
 ):
     first, second = [(await http.post(path, json=body)).json() for _time in range(2)]
-    assert first["usage"] == second["usage"]
-    assert str(first).replace(first["id"][-8:], "") == str(second).replace(second["id"][-8:], "")
+    ids = [answer.get("id") or answer["responseId"] for answer in (first, second)]
+    assert str(first).replace(ids[0][-8:], "") == str(second).replace(ids[1][-8:], "")
 
 
 @pytest.mark.parametrize(("path", "body"), PATHS)
@@ -102,6 +131,14 @@ WRONG: list[tuple[str, dict[str, Any], int]] = [
         400,
     ),
     ("/v1/messages", {**MESSAGES, "messages": [{"role": "user", "content": "x " * 130_000}]}, 400),
+    (GEMINI, {}, 400),
+    (GEMINI, {"contents": []}, 400),
+    (GEMINI, {"contents": [{"role": "assistant", "parts": [{"text": "x"}]}]}, 400),
+    (GEMINI, {"contents": [{"role": "user", "parts": []}]}, 400),
+    (GEMINI, {"contents": [{"role": "user", "parts": [{"functionResponse": {"name": "f"}}]}]}, 400),
+    (GEMINI, {**CONTENTS, "generationConfig": {"responseJsonSchema": {"type": "object"}}}, 400),
+    (GEMINI, {"contents": [{"role": "user", "parts": [{"text": "x " * 130_000}]}]}, 400),
+    (GEMINI.replace("twin-small", "gemini-9"), CONTENTS, 404),
 ]
 
 
@@ -200,11 +237,13 @@ def prompt(dialect: str, text: str) -> tuple[str, dict[str, Any]]:
     """A call with a static prefix."""
     if dialect == "anthropic":
         return "/v1/messages", {**MESSAGES, "system": [marked(text, "5m")]}
+    if dialect == "gemini":
+        return GEMINI, {**CONTENTS, "systemInstruction": {"parts": [{"text": text}]}}
     system = {"role": "system", "content": text}
     return "/v1/chat/completions", {**CHAT, "messages": [system, *QUESTION], "prompt_cache_key": "k"}
 
 
-@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini"])
 async def test_a_prefix_is_written_then_read_until_its_time_is_up(http: httpx.AsyncClient, dialect: str):
     path, body = prompt(dialect, "Be brief. " * 50)
     for advance_s in (0, 200, 200, 301):  # every read starts its five minutes anew
@@ -217,7 +256,7 @@ async def test_a_prefix_is_written_then_read_until_its_time_is_up(http: httpx.As
     assert calls[1]["cost_pico"] < calls[0]["cost_pico"]
 
 
-@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini"])
 async def test_a_prefix_under_the_minimum_is_never_cached(http: httpx.AsyncClient, dialect: str):
     path, body = prompt(dialect, "Be brief.")
     for _time in range(2):
