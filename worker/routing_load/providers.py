@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import get_args
+from urllib.parse import urlsplit
 
 from worker.addresses import refused_host
 from worker.routing_file import Dialect, Provider
@@ -29,7 +30,7 @@ def provider_of(name: str, place: Place, *, local_url: str | None) -> Provider:
     if base_url_env and base_url_env != LOCAL_URL_ENV:
         fields.entries["base_url_env"].fault(f"found '{base_url_env}', only {LOCAL_URL_ENV} is read")
     base_url = fields.text("base_url")
-    if base_url and not _URL.fullmatch(base_url):
+    if base_url and not _is_url(base_url):
         fields.entries["base_url"].fault(
             "write a URL that starts with https:// or http:// and holds no password"
         )
@@ -46,6 +47,13 @@ def provider_of(name: str, place: Place, *, local_url: str | None) -> Provider:
         budget=budget_of(fields),
         allow_link_local=allowed,
     )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(_URL.fullmatch(text) and urlsplit(text).hostname and urlsplit(text).port != 0)
+    except ValueError:  # brackets that hold no IPv6 address, a port that is no number
+        return False
 
 
 def _check_address(place: Place | None, url: str | None) -> None:

@@ -95,7 +95,7 @@ _NAME: Schema = {"type": "string", "minLength": 1}
 _MODEL: Schema = {"type": ["string", "number"]}  # 4.1 is a number to YAML
 _PERCENT: Schema = {"type": "integer", "minimum": 1, "maximum": 100}
 _ALIASES = {"type": "object", "additionalProperties": _NAME}
-_URL = r"^https?://[^\s/@\\?#]+(/[^\s@]*)?$"
+_URL = r"^https?://([^\s/@\\?#\[\]:]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]{1,5})?(/[^\s@]*)?$"
 
 BUDGET: Mapping[str, Schema] = {
     "daily_budget_usd": usd("The most that may be spent a day."),
