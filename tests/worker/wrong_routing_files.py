@@ -178,6 +178,16 @@ WRONG: list[tuple[str, str]] = [
         "password",
     ),
     (
+        replaced("https://api.openai.com/v1", '"http://[::1/v1"'),
+        "routing.yaml:2:39: providers.openai.base_url: write a URL that starts with https:// or http:// and holds no "
+        "password",
+    ),
+    (
+        replaced("https://api.openai.com/v1", "http://localhost:port/v1"),
+        "routing.yaml:2:39: providers.openai.base_url: write a URL that starts with https:// or http:// and holds no "
+        "password",
+    ),
+    (
         replaced("https://api.openai.com/v1", "https://me:secret@api.openai.com"),
         "routing.yaml:2:39: providers.openai.base_url: write a URL that starts with https:// or http:// and holds no "
         "password",

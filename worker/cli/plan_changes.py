@@ -60,11 +60,11 @@ class Difference:
 def difference(old: RoutingFile, new: RoutingFile) -> Difference:
     """What a change from `old` to `new` means."""
     names = [*sorted(set(old.tenants) | set(new.tenants)), EVERYBODY]
-    before, after = _Plans(old), _Plans(new)
+    plans, tasks = _Plans(old, new), sorted(set(old.tasks) & set(new.tasks))
     met: dict[tuple[Change, ...], dict[str, list[str]]] = {}
     tier_of: dict[str, str] = {}
     for name in names:
-        was, now = before.tenant(name), after.tenant(name)
+        was, now = _tenant(old, name), _tenant(new, name)
         if was is None and now is None:
             continue
         tier_of[name] = (now or was).tier.name  # type: ignore[union-attr]
@@ -72,8 +72,8 @@ def difference(old: RoutingFile, new: RoutingFile) -> Difference:
         if own:
             met.setdefault(own, {}).setdefault(name, [])
         if was and now:
-            for task in sorted(set(old.tasks) & set(new.tasks)):
-                found = changes(before.plan(was, task), after.plan(now, task))
+            for task in tasks:
+                found = plans.changes(task, was.tier, now.tier)
                 if found:
                     met.setdefault(found, {}).setdefault(name, []).append(task)
     return Difference(_fleet_changes(old, new), tuple(_grouped(met, tier_of)))
@@ -88,25 +88,29 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...
     )
 
 
+def _tenant(routing: RoutingFile, name: str) -> Tenant | None:
+    """The tenant as the file has it."""
+    if name != EVERYBODY:
+        return routing.tenant(name)
+    return Tenant(name, routing.tiers[routing.default_tier]) if routing.default_tier else None
+
+
 class _Plans:
-    """One file's plans; tenants of one tier share them."""
+    """What changes in plans; tenants that may use the same aliases share the answer."""
 
-    def __init__(self, routing: RoutingFile) -> None:
-        self._routing = routing
-        self._known: dict[tuple[int, str], Values] = {}
+    def __init__(self, old: RoutingFile, new: RoutingFile) -> None:
+        self._old, self._new = old, new
+        self._known: dict[tuple[Any, ...], tuple[Change, ...]] = {}
 
-    def tenant(self, name: str) -> Tenant | None:
-        """The tenant as the file has it."""
-        if name != EVERYBODY:
-            return self._routing.tenant(name)
-        default = self._routing.default_tier
-        return Tenant(name, self._routing.tiers[default]) if default else None
-
-    def plan(self, tenant: Tenant, task: str) -> Values:
-        """What a job of this task may be answered by, as values by name."""
-        key = (id(tenant.tier), task)
+    def changes(self, task: str, was: Tier, now: Tier) -> tuple[Change, ...]:
+        """What changes for jobs of this task, from a tier of the old file to one of the new one."""
+        key = (
+            task,
+            *(one for tier in (was, now) for one in (tier.allow, tier.deny, tuple(tier.replace.items()))),
+        )
         if key not in self._known:
-            self._known[key] = _plan_values(self._routing, self._routing.tasks[task], tenant.tier)
+            old, new = self._old.tasks[task], self._new.tasks[task]
+            self._known[key] = changes(_plan_values(self._old, old, was), _plan_values(self._new, new, now))
         return self._known[key]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 from uuid import UUID
@@ -268,7 +269,8 @@ class Ledger:
 
     async def routing_seen(self, fleet: str, worker: RoutingWorker) -> None:
         """A worker says which version it has."""
-        await self._aside(routing_versions.seen(fleet, worker), writes=True)
+        said = replace(worker, refused=plain(worker.refused))
+        await self._aside(routing_versions.seen(fleet, said), writes=True)
 
     async def routing_left(self, fleet: str, worker: str, *, before: datetime) -> None:
         """A worker ends; those that have not been heard of since then are forgotten too."""

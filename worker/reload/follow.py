@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from worker.errors import ConfigError, LedgerUnavailable
+from worker.errors import ConfigError, LedgerRefused, LedgerUnavailable
 from worker.job_run import ProceedJob, utc_now
 from worker.ledger.ledger import Ledger
 from worker.ledger.records import RoutingVersion, RoutingWorker
@@ -107,7 +107,7 @@ class FollowRouting:
             await self._follow()
             await self._say()
             self._is_away = False
-        except LedgerUnavailable as error:
+        except (LedgerUnavailable, LedgerRefused) as error:
             if not self._is_away:
                 logger.warning(
                     "the fleet's routing.yaml cannot be asked for (%s): %s stays", error, self.version
@@ -124,14 +124,22 @@ class FollowRouting:
 
     async def close(self) -> None:
         """This worker ends."""
-        with suppress(LedgerUnavailable):  # then it is forgotten a minute after its last word
+        with suppress(LedgerUnavailable, LedgerRefused):  # then it is forgotten a minute after its last word
             long_ago = utc_now() - timedelta(days=1)
             await self._ledger.routing_left(self._fleet, self._worker, before=long_ago)
 
     async def _built(self, found: Found) -> Routed:
+        """Raises ConfigError, whatever is wrong: the same file must not end every worker of a fleet at once."""
         if isinstance(found, ConfigError):
             raise found
-        return await self._build(found)
+        try:
+            return await self._build(found)
+        except ConfigError:
+            raise
+        except Exception as error:
+            logger.exception("a worker cannot be built from routing.yaml")
+            why = f"no worker can be built from it ({type(error).__name__}): see the worker's log, then report it"
+            raise ConfigError(f"{found.name}:1:1: {why}") from error
 
     async def _judge(self, found: Found) -> None:
         """A changed file is proposed to the fleet; a wrong one is refused, and changes nothing."""
@@ -205,7 +213,7 @@ class FollowRouting:
         bytes_of = await self._ledger.routing_content(self._fleet, version)
         if bytes_of is None:
             raise ConfigError("its content is not in the ledger: publish it again")
-        routed = await self._build(Source("routing.yaml", *bytes_of))
+        routed = await self._built(Source("routing.yaml", *bytes_of))
         return replace(routed, routing=replace(routed.routing, version=version))
 
     async def _living(self) -> list[RoutingWorker]:

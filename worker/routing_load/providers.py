@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
 from worker.addresses import refused_host
 from worker.routing_file import Dialect, KeySource, Provider
@@ -38,7 +39,7 @@ def provider_of(name: str, place: Place, *, local_url: str | None) -> Provider:
     if base_url_env and base_url_env != LOCAL_URL_ENV:
         fields.entries["base_url_env"].fault(f"found '{base_url_env}', only {LOCAL_URL_ENV} is read")
     base_url = fields.text("base_url")
-    if base_url and not _URL.fullmatch(base_url):
+    if base_url and not _is_url(base_url):
         fields.entries["base_url"].fault(
             "write a URL that starts with https:// or http:// and holds no password"
         )
@@ -91,6 +92,13 @@ def _key_source(fields: Fields) -> KeySource:
             "a key is in a variable or in a file: remove 'key_env' or 'key_file'"
         )
     return KeySource(env=env, file=Path(file) if file else None)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(_URL.fullmatch(text) and urlsplit(text).hostname and urlsplit(text).port != 0)
+    except ValueError:  # brackets that hold no IPv6 address, a port that is no number
+        return False
 
 
 def _check_address(place: Place | None, url: str | None) -> None:

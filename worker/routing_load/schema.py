@@ -102,7 +102,7 @@ _TAKES: Schema = {
     "properties": {name: {"type": "boolean"} for name in CAPABILITIES},
     "additionalProperties": False,
 }
-_URL = r"^https?://[^\s/@\\?#]+(/[^\s@]*)?$"
+_URL = r"^https?://([^\s/@\\?#\[\]:]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]{1,5})?(/[^\s@]*)?$"
 
 BUDGET: Mapping[str, Schema] = {
     "daily_budget_usd": usd("The most that may be spent a day."),

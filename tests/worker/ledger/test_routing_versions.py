@@ -47,6 +47,12 @@ async def test_of_those_that_publish_at_the_same_time_one_gets_the_number(url):
     assert now == numbered(1, "a" if told[0] else "b")
 
 
+async def test_whatever_a_refused_file_held_can_be_written_down(ledger):
+    await ledger.routing_seen("f", RoutingWorker("w1", "a", "found '\0 \ud800'", NOW))
+    (found,) = await ledger.routing_workers("f", since=NOW)
+    assert found.refused == "found '\ufffd ?'"
+
+
 async def test_workers_are_known_while_they_are_heard_of(ledger):
     first = RoutingWorker("w1", "a", None, NOW)
     for worker in (first, RoutingWorker("w2", "a", "a fault", NOW - timedelta(days=2))):

@@ -206,6 +206,20 @@ async def test_a_version_that_a_worker_cannot_run_is_refused_there_and_the_next_
     assert await older.look() == version(cheap(3))
 
 
+async def test_a_file_that_no_worker_can_be_built_from_ends_none(one, ledger, tmp_path, caplog):
+    async def breaks(source: Source) -> Routed:
+        if b"0.02" in source.content:
+            raise ZeroDivisionError
+        return await build(source)
+
+    broken = Worker(ledger, tmp_path, "w3", build=breaks)
+    await broken.start(cheap(1))
+    broken.write(cheap(2))
+    assert await broken.look() == version(cheap(1))
+    assert "no worker can be built from it (ZeroDivisionError)" in caplog.text
+    assert (await ledger.routing_in_force("f")).number == 1
+
+
 async def test_a_database_that_has_lost_the_versions_is_told_what_the_fleet_runs(one, ledger, tmp_path):
     await one.start(cheap(1))
     one.write(cheap(2))
