@@ -50,7 +50,9 @@ def run(valkey: Valkey, namespace: str, routing: Path) -> Run:
     return lambda *words: CliRunner().invoke(cli, list(words), env=env)
 
 
-def learn(valkey: Valkey, namespace: str, routing: Path, **outcomes: tuple[Outcome, int]) -> None:
+def learn(
+    valkey: Valkey, namespace: str, routing: Path, *, whose: str = "", **outcomes: tuple[Outcome, int]
+) -> None:
     """So many calls of each model ended so."""
 
     async def act() -> None:
@@ -59,7 +61,7 @@ def learn(valkey: Valkey, namespace: str, routing: Path, **outcomes: tuple[Outco
             health = HealthStore(client, namespace=namespace)
             for model, (outcome, times) in outcomes.items():
                 for number in range(times):
-                    call = {"attempt": f"{model}{number}"}
+                    call = {"attempt": f"{model}{number}", "whose": whose}
                     begun = await health.begin(known[model], forced=False, **call)
                     await health.finish(known[model], outcome, begun=begun, jitter=0.5, **call)
                 await health.begin(known[model], attempt=f"{model}-open", forced=False)
@@ -67,8 +69,23 @@ def learn(valkey: Valkey, namespace: str, routing: Path, **outcomes: tuple[Outco
     asyncio.run(act())
 
 
-def states(run: Run) -> dict[str, tuple[str, str]]:
-    said = json.loads(run("deployments", "--json").stdout)
+def test_a_tenants_own_keys_have_states_of_their_own(
+    run: Run, valkey: Valkey, namespace: str, routing: Path
+) -> None:
+    routing.write_text(ROUTING.replace("acme: pro", "acme: {tier: pro, keys: {cloud: {key_env: ACME_KEY}}}"))
+    refused = Outcome(cool=CoolDown(300.0, "auth", "its key was refused (401)"), whole_provider=True)
+    learn(valkey, namespace, routing, whose="acme", c=(refused, 1))
+    assert states(run)["cloud/c"] == ("healthy", "")
+    [(name, (state, why))] = states(run, "--tenant", "acme").items()
+    assert (name, state) == ("cloud/c", "cooling down")
+    assert why.endswith("its key was refused (401)")
+    unknown = run("deployments", "--tenant", "globex")
+    assert unknown.exit_code == 2
+    assert "routing.yaml has no tenant 'globex' with keys of its own" in unknown.stderr
+
+
+def states(run: Run, *words: str) -> dict[str, tuple[str, str]]:
+    said = json.loads(run("deployments", "--json", *words).stdout)
     return {one["deployment"]: (one["state"], one["why"]) for one in said["deployments"]}
 
 
