@@ -16,7 +16,7 @@ from worker.cli.lanes import open_lanes
 from worker.health import rules
 from worker.health.rules import Obstacle, Pause, Standing, View
 from worker.health.store import HealthStore
-from worker.routing_file import Deployment
+from worker.routing_file import Deployment, RoutingFile
 from worker.routing_load import load
 from worker.settings import WorkerSettings
 from worker.speed import Speed
@@ -102,22 +102,36 @@ def _left_s(deployment: Deployment, view: View, what: Obstacle) -> float | None:
     return None if what.kind == "probing" else what.wait_s
 
 
-@click.command(epilog=example("fairlane deployments", "fairlane deployments --json"))
+@click.command(epilog=example("fairlane deployments", "fairlane deployments --tenant acme --json"))
+@click.option(
+    "--tenant", default="", help="Those that are called with this tenant's own keys, as it finds them."
+)
 @json_option
-def deployments(as_json: bool) -> None:
+def deployments(tenant: str, as_json: bool) -> None:
     """Show each deployment's state, why, until when, its calls under way, and how fast its last answers were."""
     settings = WorkerSettings.from_env()
-    known = tuple(load(settings.routing_path).deployments().values())
+    known = _called(load(settings.routing_path), tenant)
 
     async def look() -> View:
         async with open_health(settings) as health:
-            return await health.look(known)
+            return await health.look(known, whose=tenant)
 
     view = asyncio.run(look())
     now = datetime.now(UTC)
     rows = [shown(one, view, now) for one in known]
     told = {"deployments": [vars(row) for row in rows], "pauses": [vars(one) for one in view.pauses]}
     say(told, as_json=as_json, words=lambda: _tell(rows, view.pauses))
+
+
+def _called(routing: RoutingFile, tenant: str) -> tuple[Deployment, ...]:
+    """Every deployment, or those that a tenant has a key of its own for. Raises UsageError."""
+    known = tuple(routing.deployments().values())
+    if not tenant:
+        return known
+    own = routing.tenants[tenant].keys if tenant in routing.tenants else {}
+    if not own:
+        raise click.UsageError(f"routing.yaml has no tenant '{tenant}' with keys of its own")
+    return tuple(one for one in known if one.provider.name in own)
 
 
 def _tell(rows: list[Shown], pauses: tuple[Pause, ...]) -> None:

@@ -14,7 +14,7 @@ from worker.ledger.columns import GIGA, as_pico, exact_sum, joined
 from worker.ledger.records import AttemptState
 from worker.ledger.tables import ATTEMPTS, EVENTS, JOBS
 
-Dimension = Literal["tenant", "feature", "task", "model", "provider", "day", "prompt_version", "run"]
+Dimension = Literal["tenant", "feature", "task", "model", "provider", "day", "prompt_version", "run", "key"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 _COLUMNS: dict[Dimension, ColumnElement[Any]] = {
     "tenant": EVENTS.c.tenant_id,
@@ -25,6 +25,7 @@ _COLUMNS: dict[Dimension, ColumnElement[Any]] = {
     "day": func.date(EVENTS.c.created_at),
     "prompt_version": func.coalesce(EVENTS.c.prompt_version, ""),
     "run": func.coalesce(EVENTS.c.run_id, ""),
+    "key": case((EVENTS.c.own_key, "tenant"), else_="fleet"),
 }
 
 

@@ -17,9 +17,13 @@ def missing(
 ) -> dict[str, str]:
     """Why each deployment of the job's aliases cannot be used: by anybody, or by this tenant for want of a key."""
     tenant, found = job_run.known_tenant(), dict[str, str]()
+    keyless: dict[str, str | None] = {}
     for alias in job_run.aliases:
         for deployment in job_run.routing.aliases[alias]:
-            why = for_all.get(deployment.name) or why_no_key(deployment.provider, tenant)
+            provider = deployment.provider
+            if provider.name not in keyless:
+                keyless[provider.name] = why_no_key(provider, tenant)
+            why = for_all.get(deployment.name) or keyless[provider.name]
             if why is not None:
                 found[deployment.name] = why
     return found

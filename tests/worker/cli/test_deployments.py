@@ -51,7 +51,13 @@ def run(valkey: Valkey, namespace: str, routing: Path) -> Run:
 
 
 def learn(
-    valkey: Valkey, namespace: str, routing: Path, took: Took | None = None, **outcomes: tuple[Outcome, int]
+    valkey: Valkey,
+    namespace: str,
+    routing: Path,
+    took: Took | None = None,
+    *,
+    whose: str = "",
+    **outcomes: tuple[Outcome, int],
 ) -> None:
     """So many calls of each model ended so."""
 
@@ -61,7 +67,7 @@ def learn(
             health = HealthStore(client, namespace=namespace)
             for model, (outcome, times) in outcomes.items():
                 for number in range(times):
-                    call = {"attempt": f"{model}{number}"}
+                    call = {"attempt": f"{model}{number}", "whose": whose}
                     begun = await health.begin(known[model], forced=False, **call)
                     await health.finish(known[model], outcome, begun=begun, jitter=0.5, took=took, **call)
                 await health.begin(known[model], attempt=f"{model}-open", forced=False)
@@ -69,8 +75,23 @@ def learn(
     asyncio.run(act())
 
 
-def states(run: Run) -> dict[str, tuple[str, str]]:
-    said = json.loads(run("deployments", "--json").stdout)
+def test_a_tenants_own_keys_have_states_of_their_own(
+    run: Run, valkey: Valkey, namespace: str, routing: Path
+) -> None:
+    routing.write_text(ROUTING.replace("acme: pro", "acme: {tier: pro, keys: {cloud: {key_env: ACME_KEY}}}"))
+    refused = Outcome(cool=CoolDown(300.0, "auth", "its key was refused (401)"), whole_provider=True)
+    learn(valkey, namespace, routing, whose="acme", c=(refused, 1))
+    assert states(run)["cloud/c"] == ("healthy", "")
+    [(name, (state, why))] = states(run, "--tenant", "acme").items()
+    assert (name, state) == ("cloud/c", "cooling down")
+    assert why.endswith("its key was refused (401)")
+    unknown = run("deployments", "--tenant", "globex")
+    assert unknown.exit_code == 2
+    assert "routing.yaml has no tenant 'globex' with keys of its own" in unknown.stderr
+
+
+def states(run: Run, *words: str) -> dict[str, tuple[str, str]]:
+    said = json.loads(run("deployments", "--json", *words).stdout)
     return {one["deployment"]: (one["state"], one["why"]) for one in said["deployments"]}
 
 

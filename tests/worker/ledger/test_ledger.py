@@ -83,6 +83,8 @@ async def test_a_settled_attempt_has_one_usage_row_with_all_that_is_known_of_it(
         "routing_version": "1",
         "error_code": None,
         "windows": (TODAY,),
+        "own_key": False,
+        "list_usd": None,
     }
 
 

@@ -72,3 +72,6 @@ async def test_what_a_tenants_own_key_paid_is_kept_as_information_and_never_char
     [event] = sql.events()
     assert (event.status, event.own_key, event.cost_usd) == ("settled", True, 0)
     assert event.list_usd == Decimal("0.000000000070")
+    await ledger.settle(await journalled(ledger), PAID)
+    rows = {row.group["key"]: (row.attempts, row.cost_pico) for row in await ledger.usage(("key",))}
+    assert rows == {"tenant": (1, 0), "fleet": (1, 120)}
