@@ -13,6 +13,7 @@ from benchmarks import (
     ledger_rows,
     llmock_verdict,
     open_calls,
+    plan,
     provider_down,
     quiet_tenant,
     rate_card,
@@ -26,7 +27,7 @@ from benchmarks import (
 
 LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
-CALLS = (provider_down, retry_storm, llmock_verdict)
+CALLS = (plan, provider_down, retry_storm, llmock_verdict)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
 for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, *CALLS):

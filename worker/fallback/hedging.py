@@ -103,9 +103,7 @@ class _Race:
         attempt.on_first_token = partial(self._speaks, attempt)
         self._began[attempt.number] = time.monotonic()
         task = asyncio.ensure_future(self._proceed(attempt))
-        task.add_done_callback(
-            lambda ended: ended.cancelled() or ended.exception()
-        )  # it is seen, whoever waits
+        task.add_done_callback(_seen)
         self.open[task] = attempt
 
     async def decided(self, first: Attempt) -> Raced:
@@ -143,6 +141,12 @@ class _Race:
     async def close(self) -> None:
         """Close all that is open, and wait until it has settled."""
         await _closed(tuple(self.open))
+
+
+def _seen(task: asyncio.Task[Answer]) -> None:
+    """What it met is looked at, though nobody waits for it any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _closed(tasks: Collection[asyncio.Task[Answer]]) -> None:

@@ -50,11 +50,15 @@ class Planned:
 
 @dataclass(frozen=True)
 class _Need:
-    """What a deployment must take: so much input, so long an answer, within so much money (None: any)."""
+    """What a deployment must take: so much input, so long an answer, within so much money (None: any).
+
+    `ms`: how long it is foretold to take.
+    """
 
     output: int
     limit_pico: int | None
     input: InputBound
+    ms: int | None
     capabilities: tuple[str, ...] = ()
 
 
@@ -97,12 +101,12 @@ def plan(
             if name in calls or name in left_out:
                 continue
             asked = output if calls else min(output, deployment.max_output_tokens)
-            need = _Need(asked, limit, bounds.get(name, _UNBOUND), needed)
+            need = _Need(asked, limit, bounds.get(name, _UNBOUND), orders.ms.get(name), needed)
             found = _call(deployment, alias, card=cards.get(name), missing=missing.get(name), need=need)
             if isinstance(found, LeftOut):
                 left_out[name] = found
             else:
-                calls[name] = replace(found, predicted_ms=ms) if (ms := orders.ms.get(name)) else found
+                calls[name] = found
                 output = asked
     in_time, too_slow = _in_time(tuple(calls.values()), left_ms)
     named = tuple((left.name, left.reason) for left in left_out.values())
@@ -192,18 +196,18 @@ def _call(
         left = usd_text(max(0, need.limit_pico))
         reason = f"too dear: up to {usd_text(highest)} USD, the task's limit leaves {left}"
         return LeftOut(deployment.name, Cause.TOO_DEAR, reason)
-    return PlannedCall(deployment, alias, card, highest)
+    return PlannedCall(deployment, alias, card, highest, predicted_ms=need.ms)
 
 
 def followed_up(
     call: PlannedCall, messages: tuple[Message, ...], *, bound: InputBound, max_output_tokens: int
 ) -> PlannedCall | None:
     """The call with more messages, whose whole input has this bound; None where it is surely too long."""
-    need = _Need(max_output_tokens, None, bound)
+    need = _Need(max_output_tokens, None, bound, call.predicted_ms)
     longer = _call(call.deployment, call.alias, card=call.card, missing=None, need=need)
     if isinstance(longer, LeftOut):
         return None
-    return replace(longer, follow_up=messages, predicted_ms=call.predicted_ms)
+    return replace(longer, follow_up=messages)
 
 
 def _nothing_left(left_out: tuple[LeftOut, ...]) -> JobError:

@@ -17,7 +17,7 @@ from worker.errors import FailureKind, ProviderError
 from worker.health.rules import Outcome, Took
 from worker.health.step import WatchDeployment
 from worker.health.store import LEAST_PACED_TOKENS, HealthStore
-from worker.job_run import Attempt, PlannedCall
+from worker.job_run import Answer, Attempt, PlannedCall
 from worker.routing.step import PlanRoute
 from worker.speed import ENOUGH_ANSWERS, STALE_S, Speed
 
@@ -159,6 +159,22 @@ async def test_an_answer_is_measured_a_failure_is_not(health: HealthStore):
     found = await speed_of(health)
     assert found is not None
     assert (found.answers, found.first_ms, found.output_tokens) == (1, 40.0, answer.usage.output_tokens)
+
+
+async def test_a_call_that_was_outrun_counts_if_it_was_silent_for_longer_than_the_mean(health: HealthStore):
+    await learn(health, *[Took(100, 20, 190)] * 3)
+    attempt = Attempt(run_of(), PlannedCall(A, "small", card(), 10), number=1, timeout_s=10.0)
+
+    async def closed(_attempt: Attempt) -> Answer:
+        raise asyncio.CancelledError
+
+    for silent_ms, first_ms in ((50, 100.0), (500, 200.0)):
+        attempt.silent_ms = silent_ms
+        with pytest.raises(asyncio.CancelledError):
+            await WatchDeployment(health).run(attempt, closed)
+        found = await speed_of(health)
+        assert found is not None
+        assert (found.first_ms, found.token_ms) == (first_ms, 10.0)
 
 
 async def test_every_workers_plan_knows_what_one_has_measured(

@@ -57,6 +57,23 @@ async def test_an_answer_is_heard_piece_by_piece_while_it_comes(twin: Twin, dial
     assert len([piece for piece in heard if piece]) > 3
 
 
+@pytest.mark.parametrize("tokens", [20, 0])
+async def test_whoever_waits_for_the_first_token_is_told_once_and_before_the_answer_goes_on(
+    twin: Twin, dialect: Dialect, tokens: int
+):
+    await behave(twin, {"chunk_ms": 5, "output_tokens": tokens})
+    told: list[str] = []
+
+    async def first_token() -> None:
+        await asyncio.sleep(0.3)
+        told.append("first token")
+
+    one = attempt(twin.url, dialect)
+    one.on_first_token = first_token
+    await run(one)
+    assert told == ["first token"]
+
+
 async def test_the_model_that_answered_is_the_one_reported(twin: Twin, dialect: Dialect):
     await behave(twin, {"answering_model": "twin-small-2026-11-01"})
     assert (await run(attempt(twin.url, dialect))).model == "twin-small-2026-11-01"
