@@ -19,6 +19,7 @@ from benchmarks import (
     rate_card,
     reserve_settle,
     retry_storm,
+    streaming,
     submit_rate,
     take_cost,
     token_bounds,
@@ -27,7 +28,7 @@ from benchmarks import (
 
 LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
-CALLS = (plan, provider_down, retry_storm, llmock_verdict)
+CALLS = (plan, provider_down, retry_storm, llmock_verdict, streaming)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
 for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, *CALLS):

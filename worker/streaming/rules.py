@@ -12,9 +12,7 @@ When = Literal["live", "after_check", "never"]
 PIECE_CHARACTERS = (
     4_096  # an event at most: what a fast model says in some seconds, so only kept answers are cut
 )
-LONGEST_WHOLE_CHARACTERS = (
-    500_000  # a longer answer is read from the result: a stream would not keep all of it
-)
+LONGEST_WHOLE_CHARACTERS = 500_000  # what is longer is read from the result: a stream cannot keep it
 
 
 def when(job_run: JobRun) -> When:
@@ -38,9 +36,10 @@ def told_by(result: JobResult) -> int:
     return result.attempts[-1].number if is_called else 0
 
 
-def calls(tool_calls: Iterable[ToolCall], *, attempt: int) -> StreamEvent:
-    """What the answer asks for."""
-    return StreamEvent(kind="tool_calls", attempt=attempt, tool_calls=list(tool_calls))
+def calls(tool_calls: Iterable[ToolCall], *, attempt: int) -> StreamEvent | None:
+    """What the answer asks for; None where that is nothing, or too long for a stream."""
+    event = StreamEvent(kind="tool_calls", attempt=attempt, tool_calls=list(tool_calls))
+    return event if event.tool_calls and len(event.written()) <= LONGEST_WHOLE_CHARACTERS else None
 
 
 def ending(result: JobResult) -> StreamEvent:

@@ -56,10 +56,10 @@ class StreamWriter:
             self._begin(attempt)
             if len(result.text) <= rules.LONGEST_WHOLE_CHARACTERS:
                 self._say(result.text)
-        if result.tool_calls:
+        if asked := rules.calls(result.tool_calls, attempt=attempt):
             if not self._stands:
                 self._begin(attempt)
-            self._add(rules.calls(result.tool_calls, attempt=attempt))
+            self._add(asked)
 
     def take(self) -> Appended | None:
         """The next append; the same one again while nobody has said that it was done."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 import redis.asyncio
+import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -20,6 +21,8 @@ from worker.errors import FailureKind, JobStopped, ProviderError
 from worker.job_run import Answer, Attempt, JobRun, Lease, PlannedCall
 from worker.streaming.step import StreamAnswer, StreamText
 from worker.streaming.streams import LAST_WORDS_S, Streams
+
+T = TypeVar("T")
 
 
 class Desk:
@@ -90,6 +93,39 @@ async def test_words_are_in_the_stream_before_the_call_has_ended(desk: Desk):
             await asyncio.sleep(0.01)
     heard.set()
     assert (await running).text == "Where is it?"
+    assert "".join(text for _kind, _attempt, text in await desk.told()) == "Where is it?"
+
+
+class LosesReplies:
+    """The first two appends take effect, and nobody hears of it."""
+
+    lost = 0
+
+    async def cross(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        reply = await do()
+        if name == "redis:append" and self.lost < 2:
+            self.lost += 1
+            raise redis.exceptions.ConnectionError("the reply was lost")
+        return reply
+
+    def cross_blocking(self, _name: str, do: Callable[[], T]) -> T:
+        return do()
+
+
+async def test_words_whose_appends_were_not_confirmed_are_not_said_twice(desk: Desk):
+    crossing = LosesReplies()
+    desk.lanes = Lanes(desk.lanes._redis, namespace=desk.lanes.keys.namespace, crossing=crossing)
+    desk.streams = Streams(desk.lanes)
+
+    async def one_call(_run: JobRun) -> Answer:
+        answer = await desk.attempt("Where ", "is it?")
+        async with asyncio.timeout(10):
+            while crossing.lost < 2:
+                await asyncio.sleep(0.01)
+        return answer
+
+    await desk.run(one_call)
+    assert [kind for kind, _attempt, _text in await desk.told()].count("begin") == 1
     assert "".join(text for _kind, _attempt, text in await desk.told()) == "Where is it?"
 
 

@@ -125,6 +125,13 @@ def test_tool_calls_are_said_when_the_answer_is_known():
     assert [event.kind for event in appended(silent)] == ["begin", "tool_calls"]
 
 
+def test_tool_calls_longer_than_a_stream_holds_are_left_to_the_result():
+    writer = writer_of()
+    call = ToolCall(id="1", name="look", arguments={"where": "x" * LONGEST_WHOLE_CHARACTERS})
+    writer.conclude(result_of("I look.", tool_calls=[call]))
+    assert told(appended(writer)) == [("begin", 1, ""), ("text", 1, "I look.")]
+
+
 def test_an_append_that_nobody_confirmed_is_the_same_again():
     writer = writer_of()
     hear = writer.listen_to(uuid7(), 1)
