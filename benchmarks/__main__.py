@@ -8,6 +8,9 @@ from benchmarks import (
     allowance,
     budget_burst,
     budget_concurrency,
+    client_cpu,
+    health_cost,
+    held_calls,
     idle_and_start,
     jobs_per_second,
     ledger_rows,
@@ -28,7 +31,7 @@ from benchmarks import (
 
 LANES = (quiet_tenant, weighted_shares, allowance, take_cost, idle_and_start)
 MONEY = (token_bounds, rate_card, budget_concurrency, reserve_settle, ledger_rows, budget_burst)
-CALLS = (plan, provider_down, retry_storm, llmock_verdict, streaming)
+CALLS = (held_calls, client_cpu, health_cost, plan, provider_down, retry_storm, llmock_verdict, streaming)
 
 print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
 for benchmark in (jobs_per_second, submit_rate, open_calls, *LANES, *MONEY, *CALLS):

@@ -1,4 +1,7 @@
-"""Fairlane workers for benchmarks: with no steps at all (BENCH=noop), or with every step and an instant provider."""
+"""Fairlane workers for benchmarks: with no steps at all (BENCH=noop), or with every step and an instant provider.
+
+BENCH=unwatched: the same, but Redis is asked for no deployment's slot and told of no call's end.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ import httpx
 from producer_sdk.contract import Usage
 from worker.app import build_app
 from worker.assembly import Assembly, assemble
+from worker.health.rules import Outcome
+from worker.health.store import Begun, Turned
 from worker.job_run import Answer, JobRun
+from worker.routing_file import Deployment
 from worker.settings import WorkerSettings
 
 CHUNKS = [
@@ -48,10 +54,25 @@ async def answer_nothing(job_run: JobRun) -> Answer:
     )
 
 
+async def begin_unasked(_deployment: Deployment, *, attempt: str, forced: bool) -> Begun:
+    """Every call may be made."""
+    return Begun()
+
+
+async def finish_untold(
+    _deployment: Deployment, _outcome: Outcome, *, attempt: str, begun: Begun, jitter: float
+) -> Turned:
+    """Nothing is learned."""
+    return Turned()
+
+
 async def parts() -> Assembly:
     """The worker's parts for the benchmark that BENCH names."""
     transport = InstantProvider() if os.environ["BENCH"] != "calls" else None
     assembly = await assemble(SETTINGS, transport=transport)
+    if os.environ["BENCH"] == "unwatched":
+        assembly.health.begin = begin_unasked  # type: ignore[method-assign]
+        assembly.health.finish = finish_untold  # type: ignore[method-assign]
     if os.environ["BENCH"] == "noop":
         assembly = replace(assembly, pipeline=answer_nothing)
     return assembly

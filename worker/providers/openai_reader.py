@@ -58,15 +58,24 @@ class OpenAIReader:
             self._tier = tier
         for choice in objects(chunk.get("choices")):
             self._choice(choice)
-        stated = inner(chunk, "usage") or inner(inner(chunk, "x_groq"), "usage")
-        if stated:
-            self.usage = openai_usage(stated, inner(chunk, "timings"))
+        if "usage" in chunk or "x_groq" in chunk:
+            stated = inner(chunk, "usage") or inner(inner(chunk, "x_groq"), "usage")
+            if stated:
+                self.usage = openai_usage(stated, inner(chunk, "timings"))
 
     def _choice(self, choice: dict[str, Any]) -> None:
         delta = inner(choice, "delta")
         content = delta.get("content")
         if isinstance(content, str):
             self._collected.add_text(content)
+        if not isinstance(content, str) or len(delta) > 1:  # most of a stream is text alone
+            self._beside(delta, content)
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str) and finish:
+            self._finish = finish
+
+    def _beside(self, delta: dict[str, Any], content: Any) -> None:
+        """What a delta says beside its text."""
         for part in objects(content):  # Mistral's thinking models send parts
             self._collected.add_text(part.get("text"))
         for thought in ("reasoning_content", "reasoning", "thinking"):
@@ -82,9 +91,6 @@ class OpenAIReader:
                 name=function.get("name"),
                 arguments=function.get("arguments"),
             )
-        finish = choice.get("finish_reason")
-        if isinstance(finish, str) and finish:
-            self._finish = finish
 
     def reply(self) -> Reply:
         """The answer. Raises ProviderError when it was blocked or broke."""

@@ -139,7 +139,7 @@ class Collected:
 
     def grow(self, text: Any) -> None:
         """Count what came, kept or not (a model's thoughts are not kept). Raises ProviderError."""
-        if isinstance(text, str):
+        if text and isinstance(text, str):
             self.size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         if self.size > MOST_ANSWER_BYTES:
             raise broken(f"the answer is over {MOST_ANSWER_BYTES} bytes", code="answer_too_large")

@@ -44,15 +44,16 @@ class EventStream:
         if len(self._rest) > self._most_line:
             raise StreamTooLarge("line")
         for line in lines:
-            event = self._line(line.removesuffix(b"\r"))
-            if event:
+            event = self._line(line[:-1] if line[-1:] == b"\r" else line)
+            if event is not None:
                 yield event
 
     def _line(self, line: bytes) -> Event | None:
         if not line:
             return self._completed()
         field, _colon, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+        if value[:1] == b" ":
+            value = value[1:]
         if field == b"data":
             self._size += len(value) + 1
             if self._size > self._most_line:
@@ -65,4 +66,6 @@ class EventStream:
     def _completed(self) -> Event | None:
         name, data = self._name, self._data
         self._name, self._data, self._size = "", [], 0
-        return Event(name, b"\n".join(data)) if data else None
+        if not data:
+            return None
+        return Event(name, data[0] if len(data) == 1 else b"\n".join(data))

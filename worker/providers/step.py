@@ -131,7 +131,8 @@ class _Exchange:
         response = await self._send(attempt)
         try:
             await self._cross("after_request")
-            attempt.exhausted_s = exhausted_s(response.headers, now=datetime.now(UTC))
+            headers = dict(response.headers.items())  # httpx searches all of them for each that is asked for
+            attempt.exhausted_s = exhausted_s(headers, now=datetime.now(UTC))
             if response.status_code != 200:
                 raise _with_hint(await self._refusal(response), attempt.exhausted_s)
             if not _is_stream(response):
