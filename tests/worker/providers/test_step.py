@@ -348,6 +348,7 @@ async def test_a_usage_above_the_worst_case_is_booked_as_it_is(twin: Twin):
     assert (await run(attempt(twin.url))).usage.output_tokens == 10**8
 
 
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 async def test_many_calls_at_once_each_get_their_own_answer(twin: Twin, dialect: Dialect):
     await behave(twin, {"latency_ms": 200})
     async with open_client(settings()) as client:
