@@ -33,6 +33,7 @@ from producer_sdk.contract import (
 from worker.errors import FailureKind, JobInterrupted, LeaseLost, LedgerUnavailable, ProviderError
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant
+from worker.story import Story
 
 
 @dataclass
@@ -128,6 +129,7 @@ class JobRun:
     unresolved_attempts: int = 0  # of earlier deliveries: their outcome is not known
     plan: Plan = field(default_factory=lambda: Plan(()))
     deadline: float = float("inf")  # on the monotonic clock
+    story: Story = field(default_factory=Story, repr=False)
 
     @property
     def job_id(self) -> UUID:
@@ -213,6 +215,9 @@ class Attempt:
     exhausted_s: float | None = None  # as Answer's
     settled_pico: int | None = None  # None: SQL has not settled it, the reaper will
     returns_share: bool = False  # what it did not use of its share is its batch's again
+    made: float = field(default_factory=time.monotonic)
+    called_ms: int | None = None  # after it was made
+    first_byte_ms: int | None = None  # of the answer, after the call
 
     @property
     def messages(self) -> tuple[Message, ...]:

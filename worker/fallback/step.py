@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from producer_sdk.contract import ErrorCode, JobError, Message, to_pico
+from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, to_usd
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError, RetryLater
 from worker.fallback import rules
 from worker.job_run import Answer, Attempt, JobRun, PlannedCall, ProceedAttempt, ProceedJob, utc_now
@@ -100,6 +100,8 @@ class CallWithFallback:
         limit_pico = None if limit is None else to_pico(limit)
         if not rules.fits_cost(call, limit_pico=limit_pico, spent_pico=job_run.spent_pico):
             chain.too_dear.append(call)
+            highest = f"{to_usd(call.highest_pico):f}"
+            job_run.story.note("fallback", "too_dear", deployment=call.deployment.name, highest_usd=highest)
             return None
         chain.tries[call.deployment.name] += 1
         attempt = Attempt(
@@ -135,6 +137,7 @@ class CallWithFallback:
             jitter=self._jitter(),
             again=await self._corrected(job_run, chain),
         )
+        job_run.story.note("fallback", decision.move, **rules.told(decision, chain.failures))
         if decision.move == "stop":
             raise self._end(job_run, chain)
         if decision.pays:
@@ -150,6 +153,8 @@ class CallWithFallback:
     ) -> None:
         """Nothing was called. The next deployment is asked; where none is left, a short wait is made here."""
         chain.tries[call.deployment.name] -= 1
+        wait_ms = int(unavailable.wait_s * 1000)
+        job_run.story.note("fallback", "no_call_taken", why=str(unavailable), wait_ms=wait_ms)
         if unavailable.is_broken and any(f.call.deployment == call.deployment for f in chain.failures):
             return  # it has failed this very job: the chain ends with that, and waits for nothing
         chain.put_off.append(unavailable)

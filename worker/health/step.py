@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+from pydantic import JsonValue
+
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError
 from worker.health import rules
 from worker.health.store import Begun, HealthStore
@@ -44,6 +46,9 @@ class AvoidUnhealthy:
             standby=sifted.standby,
             wait_s=sifted.wait_s,
         )
+        if sifted.left_out or sifted.despite:
+            why: list[JsonValue] = [{"deployment": name, "why": reason} for name, reason in sifted.left_out]
+            job_run.story.note("health", "left_out", left_out=why, despite=[*sorted(sifted.despite)] or None)
         if sifted.error:
             raise JobStopped(sifted.error)
         if sifted.hand_back_s is not None:

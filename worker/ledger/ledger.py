@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
-from worker.ledger import batches, limit_changes, migrations, queries, reads, run_trees, runs
+from worker.ledger import batches, limit_changes, migrations, outcomes, queries, reads, run_trees, runs
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -104,7 +104,7 @@ class Ledger:
 
     async def journal(self, attempt: Attempt, *, worst_pico: int) -> None:
         """Commit the attempt as in flight, before its call, and its job's message. Raises JournalRefused."""
-        job = job_row(attempt.job_run, now=utc_now())
+        job = job_row(attempt.job_run, now=utc_now(), story=attempt.job_run.story.written())
         await self._change(Journal(attempt_row(attempt, worst_pico=worst_pico), job))
 
     async def settle(
@@ -116,7 +116,8 @@ class Ledger:
         """
         now = utc_now()
         row = attempt_row(attempt, worst_pico=attempt.call.highest_pico)
-        change = Settle(row, settlement, job_row(attempt.job_run, now=now), now, final)
+        job = job_row(attempt.job_run, now=now, story=_story(attempt.job_run, final) if final else "")
+        change = Settle(row, settlement, job, now, final)
         return cast("JobResult | None", await self._change(change))
 
     async def finish(self, job_run: JobRun, result: JobResult, *, answer: Answer | None = None) -> JobResult:
@@ -124,7 +125,8 @@ class Ledger:
         now = utc_now()
         is_hit = answer is not None and answer.cache in ("exact", "semantic", "coalesced")
         hit = hit_values(job_run, answer, now=now) if answer is not None and is_hit else None
-        return cast("JobResult", await self._change(Finish(job_row(job_run, now=now), result, now, hit)))
+        job = job_row(job_run, now=now, story=_story(job_run, result))
+        return cast("JobResult", await self._change(Finish(job, result, now, hit)))
 
     async def mirrored(self, settled: Mapping[UUID, tuple[int, int]]) -> None:
         """Redis' books hold these amounts: attempt id to (epoch, pico-dollars). What has changed since is left."""
@@ -280,3 +282,7 @@ class Ledger:
 
     async def _ask(self, run: Callable[[Connection], T], *, writes: bool = False) -> T:
         return cast("T", await self._writer.do(Statement(run, writes=writes)))
+
+
+def _story(job_run: JobRun, result: JobResult) -> str:
+    return job_run.story.written("result", result.status, **outcomes.result_of(result))

@@ -108,7 +108,7 @@ class _Exchange:
                 raise _with_hint(await self._refusal(response), attempt.exhausted_s)
             if not _is_stream(response):
                 raise not_a_stream(await _some_of(response))
-            await self._read(response)
+            await self._read(response, attempt)
             await self._cross("after_last")
         except failures.FOREIGN as error:
             usage, billed = self._known()
@@ -126,16 +126,20 @@ class _Exchange:
             await self._cross("before_connect")
             attempt.job_run.lease.check()
             attempt.sent = True
+            attempt.called_ms = int((time.monotonic() - attempt.made) * 1000)
             return await self._client.send(request, stream=True)
         except failures.FOREIGN as error:
             raise failures.before_answer(self._provider, error, sent=attempt.sent) from error
 
-    async def _read(self, response: httpx.Response) -> None:
+    async def _read(self, response: httpx.Response, attempt: Attempt) -> None:
         """Read until the closing event, or the end of the stream."""
         first = middle = True
         chunks = pieces(response)
         async for chunk in chunks:
             if first:
+                attempt.first_byte_ms = int((time.monotonic() - attempt.made) * 1000) - (
+                    attempt.called_ms or 0
+                )
                 await self._cross("first_chunk")
                 first = False
             self._take(chunk)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, usd_text
+from pydantic import JsonValue
+
+from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, to_usd, usd_text
 from worker.job_run import JobRun, Plan, PlannedCall
 from worker.rate_card import RateCard
 from worker.routing.tokens import InputBound
@@ -97,6 +99,20 @@ def plan(
                 need = asked
     found = Plan(tuple(calls.values()), tuple((left.name, left.reason) for left in left_out.values()))
     return Planned(found, need.output, None if calls else _nothing_left(tuple(left_out.values())))
+
+
+def told(planned: Planned) -> dict[str, JsonValue]:
+    """What the job's story says of it: each call in order, and why the others were left out."""
+    calls: list[JsonValue] = [
+        {
+            "deployment": call.deployment.name,
+            "alias": call.alias,
+            "highest_usd": f"{to_usd(call.highest_pico):f}",
+        }
+        for call in planned.plan.calls
+    ]
+    left_out: list[JsonValue] = [{"deployment": name, "why": why} for name, why in planned.plan.left_out]
+    return {"calls": calls, "left_out": left_out or None, "max_output_tokens": planned.max_output_tokens}
 
 
 def followed_up(

@@ -40,6 +40,7 @@ class PlanRoute:
         planned = rules.plan(job_run, cards=self._cards, missing=self._missing, bounds=bounds)
         job_run.plan = planned.plan
         job_run.max_output_tokens = planned.max_output_tokens
+        job_run.story.note("plan", "made", **rules.told(planned))
         if planned.error:
             raise JobStopped(planned.error)
         return await proceed(job_run)
