@@ -13,6 +13,7 @@ from producer_sdk.contract import Crossing, JobResult, Straight
 from worker.errors import LedgerUnavailable
 from worker.job_run import Answer, Attempt, JobRun, utc_now
 from worker.ledger import batches, limit_changes, migrations, outcomes, queries, reads, run_trees, runs
+from worker.ledger.accounts import AttemptAccount, JobAccount, account
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -37,8 +38,10 @@ from worker.ledger.writer import Writer
 
 __all__ = [
     "DIMENSIONS",
+    "AttemptAccount",
     "AttemptLine",
     "Dimension",
+    "JobAccount",
     "KnownJob",
     "Ledger",
     "LimitChange",
@@ -231,6 +234,10 @@ class Ledger:
     async def run_tree(self, tenant: str, run_id: str) -> RunReport:
         """A run and the runs below it, with their jobs and what those cost."""
         return await self._ask(run_trees.tree(tenant, run_id))
+
+    async def account(self, job_id: UUID) -> JobAccount | None:
+        """All that SQL knows of a job, but its content; None where it has no row of it."""
+        return await self._ask(account(job_id))
 
     async def epoch(self) -> int:
         """The epoch in force."""

@@ -132,6 +132,7 @@ def told(attempt: Attempt, settlement: Settlement) -> dict[str, JsonValue]:
     usage = settlement.usage
     return {
         "attempt": attempt.number,
+        "id": str(attempt.id),
         "deployment": attempt.call.deployment.name,
         "error": settlement.error_code,
         "cost_usd": f"{to_usd(settlement.cost_pico):f}",
