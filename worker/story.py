@@ -74,7 +74,8 @@ class Story:
     def written(self, step: str = "", what: str = "", **facts: JsonValue) -> str:
         """The story as it is kept; with a last event, where one is named."""
         last = [self._event(step, what, facts)] if step else []
-        return written([*self.told, *last], noted=self.noted + len(self.events) + len(last))
+        told = folded([*self.earlier, *self.events, *last])
+        return written(told, noted=self.noted + len(self.events) + len(last))
 
     def _event(self, step: str, what: str, facts: Mapping[str, JsonValue]) -> StoryEvent:
         at_ms = self.began_ms + int((time.monotonic() - self.began) * 1000)

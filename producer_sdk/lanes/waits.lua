@@ -43,12 +43,18 @@ local function let_go(tenant, reason)
   if changed then keep_spans(tenant, spans) end
 end
 
--- The spans since then, flat. A concurrency that still lasts while a job goes is one that limits were raised over.
+-- Whether a span of concurrency lasts though a slot is free: the limit was raised, and nobody knows when.
+local function is_stale(tenant, span)
+  local flow = span[2] == 0 and (span[3] == 'concurrency' and '' or span[3]:match('^concurrency of (.*)'))
+  return flow and has_slot(flow, tenant)
+end
+
+-- The spans since then, flat.
 local function lately(tenant, since)
   local found = {}
   if NOW - since < LEAST_WAIT_MS then return found end
   for _, span in ipairs(spans_of(tenant)) do
-    if span[2] == 0 or span[2] > since then
+    if (span[2] == 0 or span[2] > since) and not is_stale(tenant, span) then
       for i = 1, 3 do found[#found + 1] = span[i] end
     end
   end

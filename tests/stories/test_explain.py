@@ -137,8 +137,8 @@ async def test_a_lost_delivery_and_a_wait_for_a_provider_are_told(scene: Scene, 
         {"match": {"contains": "[silence]"}, "hang": True, "times": 1},
     )
     waits, silent = asks("ants", "ask_first", "[a moment]"), asks("bees", "ask_second", "[silence]")
-    lost = stage.worker(scene)
-    await scene.put(waits)
+    lost, later = stage.worker(scene), asks("ants", "ask_dead", lane="batch")
+    await scene.put(waits, later)
     await scene.ended(waits.job_id)
     story = await read_story(scene.settings, waits.job_id)
     assert ("attempt", "failed") in kinds(story)
@@ -150,6 +150,10 @@ async def test_a_lost_delivery_and_a_wait_for_a_provider_are_told(scene: Scene, 
         back["delay_ms"],
     ]
     assert kinds(story)[-1] == ("result", "succeeded")
+
+    retried = await read_story(scene.settings, later.job_id)
+    assert ("lane", "retried_later") in kinds(retried)
+    assert kinds(retried)[-1] == ("now", "delayed")
 
     await scene.put(silent)
     await until(lambda: _is_called(scene), what="a call under way")
