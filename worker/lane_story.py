@@ -16,13 +16,11 @@ def begun(delivery: Delivery, job: Job, *, retries: int, stop: str | None, began
     past = delivery.past
     story = read(past.story)
     story.began_ms, story.began = delivery.taken_ms, began
-    lost = [*losses(past, deliveries=delivery.deliveries - 1)]
-    story.events = [event for event in lost if event not in story.earlier]
-    story.events.append(
-        StoryEvent(
-            delivery.taken_ms, *TAKEN, _taken(delivery, job, story.earlier, retries=retries, stop=stop)
-        )
-    )
+    taken = _taken(delivery, job, story.earlier, retries=retries, stop=stop)
+    lost = losses(past, deliveries=delivery.deliveries - 1)
+    for event in (*lost, StoryEvent(delivery.taken_ms, *TAKEN, taken)):
+        if event not in story.earlier:
+            story.add(event)
     return story
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
@@ -42,7 +43,7 @@ def _now_ms() -> int:
 
 @dataclass
 class Story:
-    """What is known of a job: `earlier` are the events of earlier deliveries, `events` those of this one.
+    """What is known of a job: `earlier` are the events of earlier deliveries, `rows` those of this one, as JSON.
 
     `began_ms` and `began` are one moment, by the broker's clock and by this process's monotonic one. `noted` counts
     all earlier events that were ever noted, also those that are not kept.
@@ -52,30 +53,36 @@ class Story:
     noted: int = 0
     began_ms: int = field(default_factory=_now_ms)
     began: float = field(default_factory=time.monotonic)
-    events: list[StoryEvent] = field(default_factory=list)
+    rows: list[bytes] = field(default_factory=list)
 
     def note(self, step: str, what: str, **facts: JsonValue) -> None:
         """Note what happens now."""
-        self.events.append(self._event(step, what, facts))
-        if len(self.events) > MOST_EVENTS:
-            del self.events[FIRST_KEPT]
+        self.add(self._event(step, what, facts))
+
+    def add(self, event: StoryEvent) -> None:
+        """Put an event that has a time of its own."""
+        self.rows.append(_row(event))
+        if len(self.rows) > MOST_EVENTS:
+            del self.rows[FIRST_KEPT]
 
     def follow(self, earlier: Story) -> None:
         """Go on after another account of the earlier deliveries, if it is the longer one."""
         if earlier.noted > self.noted:
             self.earlier, self.noted = tuple(earlier.told), earlier.noted
-            self.events = [event for event in self.events if event not in self.earlier]
+            self.rows = [row for row in self.rows if _event_in(from_json(row)) not in self.earlier]
 
     @property
     def told(self) -> list[StoryEvent]:
         """All of it, in order, without what has only been repeated."""
-        return folded([*self.earlier, *self.events])
+        return folded([*self.earlier, *(_event_in(from_json(row)) for row in self.rows)])
 
     def written(self, step: str = "", what: str = "", **facts: JsonValue) -> str:
-        """The story as it is kept; with a last event, where one is named."""
-        last = [self._event(step, what, facts)] if step else []
-        told = folded([*self.earlier, *self.events, *last])
-        return written(told, noted=self.noted + len(self.events) + len(last))
+        """The story as JSON of at most MOST_BYTES; with a last event, where one is named."""
+        rows = [*self.rows, _row(self._event(step, what, facts))] if step else [*self.rows]
+        noted = self.noted + len(rows)
+        if self.earlier:
+            rows = [_row(event) for event in Story(self.earlier, rows=rows).told]
+        return _joined(rows, noted=noted)
 
     def _event(self, step: str, what: str, facts: Mapping[str, JsonValue]) -> StoryEvent:
         at_ms = self.began_ms + int((time.monotonic() - self.began) * 1000)
@@ -84,22 +91,26 @@ class Story:
         )
 
 
-def written(events: Sequence[StoryEvent], *, noted: int) -> str:
-    """A story as JSON of at most MOST_BYTES: what does not fit is left out, from the middle."""
-    rows = [_row(event) for event in events]
+def _joined(rows: list[bytes], *, noted: int) -> str:
+    """What does not fit is left out, from the middle."""
     size = sum(len(row) + 1 for row in rows)
     while size > MOST_BYTES and len(rows) > 2:
         size -= len(rows.pop(min(FIRST_KEPT, len(rows) // 2))) + 1
-    return f'{{"noted":{noted},"events":[{",".join(rows)}]}}'
+    return f'{{"noted":{noted},"events":[{b",".join(rows).decode()}]}}'
 
 
-def _row(event: StoryEvent) -> str:
+def _row(event: StoryEvent) -> bytes:
     """An event whose facts are too long keeps those that are short."""
     row = to_json([event.at_ms, event.step, event.what, event.facts])
     if len(row) > MOST_EVENT_BYTES:
         short = {name: fact for name, fact in event.facts.items() if len(to_json(fact)) < MOST_TEXT}
         row = to_json([event.at_ms, event.step, event.what, {**short, "facts_left_out": True}])
-    return row.decode()
+    return row
+
+
+def _event_in(row: Any) -> StoryEvent:
+    at_ms, step, what, facts = row
+    return StoryEvent(int(at_ms), str(step), str(what), dict(facts))
 
 
 def read(text: str | bytes | None) -> Story:

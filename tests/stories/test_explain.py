@@ -127,6 +127,9 @@ async def test_the_stories_of_a_worker_are_told_as_the_docs_show_them(scene: Sce
     kept += [json.dumps(scene.rows.stories()), json.dumps(told)]
     assert all(kept)
     assert SECRET not in str(kept)
+    events = json.loads(await printed(scene, over.job_id, "--json"))
+    assert [(event["step"], event["what"]) for event in events][-1] == ("result", "succeeded")
+    assert "no lane and no ledger row knows this job" in await printed(scene, uuid7(), code=1)
     assert await scene.lanes.cancel(str(park.job_id)) == "pending"
     await scene.ended(park.job_id)
 

@@ -64,7 +64,8 @@ def test_a_job_that_is_not_due_yet_waits_for_its_time():
 
 
 def test_a_job_that_was_handed_back_goes_on_from_there():
-    earlier = Story(events=[StoryEvent(PUT, "lane", "taken", {"delivery": 1})])
+    earlier = Story()
+    earlier.add(StoryEvent(PUT, "lane", "taken", {"delivery": 1}))
     kept = earlier.written("lane", "handed_back", delay_ms=2_000).encode()
     *before, taken = story(delivery(story=kept, since_ms=PUT + 5_000))
     assert [event.what for event in before] == ["taken", "handed_back"]
@@ -80,5 +81,7 @@ def test_each_lost_delivery_is_told_once():
         (PUT + 6, 2, "w2"),
     ]
     assert taken.facts["delivery"] == 3
-    known = Story(events=[first]).written().encode()
-    assert [event.what for event in story(delivery(lost=lost, story=known))] == ["lost", "lost", "taken"]
+    known = Story()
+    known.add(first)
+    again = story(delivery(lost=lost, story=known.written().encode()))
+    assert [event.what for event in again] == ["lost", "lost", "taken"]

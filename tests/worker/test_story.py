@@ -9,7 +9,7 @@ from worker.story import MOST_BYTES, MOST_EVENTS, Story, StoryEvent, read
 
 def parked(story: Story, number: int) -> Story:
     """A delivery that its budget sends back, and the story that the next one gets."""
-    story.events.append(StoryEvent(1000 * number, "lane", "taken", {"delivery": 1, "put_ms": 1}))
+    story.add(StoryEvent(1000 * number, "lane", "taken", {"delivery": 1, "put_ms": 1}))
     story.note("policy", "allowed", tier="free")
     story.note("budget", "refused", window="t:acme:d:2026-11-24")
     return read(story.written("lane", "handed_back", why="parked", delay_ms=300_000))
@@ -39,7 +39,7 @@ def test_a_job_that_is_parked_for_a_day_has_a_short_story():
 
 def test_deliveries_that_went_otherwise_are_all_told():
     story = parked(Story(), 1)
-    story.events.append(StoryEvent(2000, "lane", "taken", {"delivery": 1}))
+    story.add(StoryEvent(2000, "lane", "taken", {"delivery": 1}))
     story.note("policy", "refused")
     story = parked(read(story.written("lane", "handed_back")), 3)
     assert [event.what for event in story.told].count("taken") == 3
@@ -47,7 +47,8 @@ def test_deliveries_that_went_otherwise_are_all_told():
 
 def test_of_two_accounts_the_longer_one_goes_on():
     journalled = parked(Story(), 1)
-    redis = Story(events=[StoryEvent(5000, "lane", "taken", {"delivery": 2})])
+    redis = Story()
+    redis.add(StoryEvent(5000, "lane", "taken", {"delivery": 2}))
     redis.follow(journalled)
     assert [event.what for event in redis.told] == ["taken", "allowed", "refused", "handed_back", "taken"]
     redis.follow(Story())

@@ -128,9 +128,8 @@ def test_what_sql_knows_of_attempts_that_nobody_lived_to_note_is_told():
 
 
 def test_a_job_that_ended_long_ago_is_told_from_sql_with_what_is_forgotten():
-    noted = Story(
-        began_ms=NOW, events=[StoryEvent(NOW, "lane", "taken", {"delivery": 1, "put_ms": NOW - 50})]
-    )
+    noted = Story(began_ms=NOW)
+    noted.add(StoryEvent(NOW, "lane", "taken", {"delivery": 1, "put_ms": NOW - 50}))
     error = JobError.of(ErrorCode.POLICY_DENIED, "no model is left: allow one")
     text = noted.written("result", "rejected", code="policy_denied", cost_usd="0")
     account = JobAccount(
