@@ -179,12 +179,14 @@ def _again(first: StoryEvent, events: Sequence[StoryEvent]) -> list[StoryEvent]:
 def clean(fact: JsonValue) -> JsonValue:
     """A fact that is short and printable, whatever name it holds."""
     if isinstance(fact, str):
-        return "".join(
-            char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in fact[:MOST_TEXT]
-        )
+        return fact if len(fact) <= MOST_TEXT and fact.isprintable() else _printable(fact[:MOST_TEXT])
     if isinstance(fact, list):
         more: list[JsonValue] = [{"more": len(fact) - MOST_ITEMS}] if len(fact) > MOST_ITEMS else []
         return [clean(one) for one in fact[:MOST_ITEMS]] + more
     if isinstance(fact, dict):
         return {str(clean(name)): clean(one) for name, one in fact.items() if one is not None}
     return fact
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
