@@ -14,7 +14,8 @@ local function consider(found, job, flow)
 end
 
 -- {job, flow}: its next job in this lane that its limits let go; else {wait, by}: in how many ms one may, and which limit
--- says so (wait nil: not before a slot frees); blocked: what each limit that said no waits for; or {odd, flow}: an entry that is damaged, or waits in the wrong flow.
+-- says so (wait nil: not before a slot frees); or {odd, flow}: an entry that is damaged, or waits in
+-- the wrong flow. blocked: for how many ms each limit that said no holds its flow up.
 local function choose(lane, tenant)
   local found = { blocked = {} }
   if not has_slot('', tenant) then return found end

@@ -1,6 +1,7 @@
 -- A retry: the held job goes back under its id with a new message, to the end of its queue or delayed.
 -- KEYS: root. ARGV: 1 tag, then of the new entry: 2 message, 3 cost, 4 tokens, 5 priority, 6 due_ms, 7 deadline_ms, 8
--- the job's story, or ''. The digest stays that of the first put. Returns 1, or 0 where the tag is not live. One's own move again: 1.
+-- the job's story, or ''. The digest stays that of the first put.
+-- Returns 1, or 0 where the tag is not live. One's own move again: 1.
 
 local tag, message, cost, tokens, priority, due, deadline, story = unpack(ARGV)
 local job, is_live = holder(tag)

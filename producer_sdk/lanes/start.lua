@@ -31,8 +31,8 @@ end
 local function past_of(job)
   local told = job.last and redis.call('HMGET', JOB .. job.id, 'let_go', 'story', 'losses') or {}
   local since = tonumber(told[1] or job.put)
-  return { job.ahead, math.max(0, redis.call('ZCARD', READY .. job.lane) - 1), since, lately(job.tenant, since), told[2] or '',
-    told[3] or '' }
+  local others = math.max(0, redis.call('ZCARD', READY .. job.lane) - 1)
+  return { job.ahead, others, since, lately(job.tenant, since), told[2] or '', told[3] or '' }
 end
 
 -- An entry at the head that cannot be served: it goes to the flow where it belongs since its limits have changed, or,

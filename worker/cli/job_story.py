@@ -30,7 +30,7 @@ def told(
         ]
     if account is not None:
         events += [event for attempt in account.attempts for event in _since(attempt, events)]
-    if look is not None and look.state not in HAS_ENDED:
+    if look is not None and look.state not in HAS_ENDED and not (account and account.status):
         events += [*_now(look, story)]
     events = sorted(events, key=lambda event: event.at_ms)
     if account is not None and account.status:

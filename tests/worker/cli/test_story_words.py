@@ -142,6 +142,13 @@ def test_a_job_that_ended_long_ago_is_told_from_sql_with_what_is_forgotten():
     assert said(end)[2].startswith("its content was forgotten at 2027-01-")
 
 
+def test_a_job_that_ends_while_it_is_looked_at_has_ended():
+    account = JobAccount(
+        uuid7(), "acme", "ask", "succeeded", _at(0), _at(9), None, None, None, None, None, ()
+    )
+    assert [event.step for event in told(account, LOOK, None, retention=WEEK)] == ["lane", "result"]
+
+
 def test_a_job_that_no_step_has_seen_is_told_by_its_result():
     look = JobLook(**{**vars(LOOK), "state": "finished", "put_ms": 0})
     refused = JobResult.ended(uuid7(), JobError.of(ErrorCode.UNSIGNED, "sign it"))
