@@ -140,6 +140,7 @@ def _route(task_id: str, headers: dict[str, Any], parent: Any) -> dict[str, Any]
         "due_ms": due_ms,
         "tag": held.get("delivery_tag"),
         "batch_id": held.get("batch_id"),
+        "story": held.get("story"),
         "inside": parent is not None,
     }
 

@@ -52,7 +52,9 @@ class LanePublisher:
         route = headers.get(ROUTE) or {}
         job, entry = self._packed(message, body, route)
         if route.get("tag"):
-            self._lanes.move(route["tag"], entry)  # False: the job is another worker's by now, which runs it
+            self._lanes.move(
+                route["tag"], entry, story=route.get("story") or ""
+            )  # False: the job is another worker's by now, which runs it
             return
         inside = bool(route.get("inside"))
         try:

@@ -73,13 +73,14 @@ class RunJob(Task):  # type: ignore[misc]  # celery has no type information
             delivery.released = True
             raise Ignore("the job is another worker's now") from lost
         except HandBack as back:
-            wait_for(delivery.hand_back(back.delay_ms), loop)
+            wait_for(delivery.hand_back(back.delay_ms, why=str(back)), loop)
             raise Ignore("the job was given back to its lane") from back
         except RetryLater as later:
+            delivery.will_retry(later)
             try:
                 retry = self._retry_in(later.delay_ms / 1000, loop)
             except Reject:  # the broker took no message: the job itself waits for it
-                wait_for(delivery.hand_back(later.delay_ms), loop)
+                wait_for(delivery.hand_back(later.delay_ms, why=str(later)), loop)
                 raise Ignore("the job was given back to its lane") from later
             raise retry from later
         if raises and result.error:

@@ -22,6 +22,7 @@ from worker.budget.store import BatchHold, BatchName, BudgetStore, Hold, LimitCh
 from worker.errors import BudgetUnavailable, LedgerRefused, LedgerUnavailable
 from worker.ledger.ledger import Ledger, Overrides, RebuildSums, SettledAttempt
 
+RETENTION = timedelta(days=7)  # of what jobs said
 # A rebuild counts this far back. Longer than the longest window, and reserve.lua admits only within half a day.
 HORIZON = timedelta(days=34)
 KEPT = timedelta(days=40)  # longer than the horizon, and than a batch may be held
@@ -136,7 +137,7 @@ class Reaper:
         lanes: Lanes,
         books: Books,
         grace_s: float = 60.0,
-        retention: timedelta = timedelta(days=7),
+        retention: timedelta = RETENTION,
         page: int = PAGE,
     ) -> None:
         self._ledger = ledger

@@ -29,6 +29,7 @@ class AnswerControl:
         if job.task not in self._answers:
             return await proceed(job_run)
         model, answer = self._answers[job.task]
+        job_run.story.note("control", "asked", task=job.task)
         job_run.tenant = job_run.routing.tenant(job.tenant)
         if job_run.tenant is None:
             raise JobStopped.of(

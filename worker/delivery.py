@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import pydantic_core
 import redis.exceptions
+from pydantic import JsonValue
 
 from producer_sdk.contract import MEANINGS, ErrorCode, JobError, JobResult
 from producer_sdk.contract.envelope import BadMessage, Envelope, check_job, entry_of, is_signed
 from producer_sdk.lanes import Delivery, Finished
 from worker.assembly import Assembly
-from worker.errors import HandBack, JobInterrupted, LeaseLost, LedgerUnavailable
+from worker.errors import HandBack, JobInterrupted, LeaseLost, LedgerUnavailable, RetryLater
 from worker.job_run import JobRun, Lease, ProceedJob
+from worker.lane_story import begun
 from worker.reload.follow import Routed
 from worker.results.backend import PAYLOAD
 from worker.results.meta import success_meta
@@ -70,10 +72,12 @@ class HeldDelivery:
     _inner: asyncio.Task[Any] | None = None
     _running: JobRun | None = None
     _streams: bool = False
+    _known: JobRun | None = None
     _properties: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self._began = time.monotonic()
 
     @property
     def tag(self) -> str:
@@ -130,6 +134,7 @@ class HeldDelivery:
         except BadMessage as error:
             self.result = self.refused(ErrorCode.INVALID_JOB, str(error))
             return self.result
+        self._known = job_run
         key = self.assembly.settings.fleet.producer_key
         if key and not is_signed(self.envelope.header, key):
             self.result = self.refused(
@@ -155,6 +160,8 @@ class HeldDelivery:
         header = self.envelope.header
         if (job.tenant, job.task, job.lane) != (header.tenant, header.task, header.lane):
             raise BadMessage("the message's header names another tenant, task or lane than its job")
+        stop = self._stop or self.delivery.stop
+        story = begun(self.delivery, job, retries=retries, stop=stop, began=self._began)
         return JobRun(
             job=job,
             lease=self.lease,
@@ -166,7 +173,8 @@ class HeldDelivery:
             message=self.delivery.message,
             fleet=self.assembly.settings.fleet.namespace,
             batch_id=header.batch_id,
-            stop=self._stop or self.delivery.stop,
+            stop=stop,
+            story=story,
         )
 
     async def _within(self, limits: Limits, job_run: JobRun, pipeline: ProceedJob) -> JobResult:
@@ -241,10 +249,19 @@ class HeldDelivery:
         """The job must not be called at all: it is run only to write its end."""
         self._stop = self._stop or stop
 
-    async def hand_back(self, delay_ms: int) -> None:
-        """Give the job back to its lane, uncounted."""
+    async def hand_back(self, delay_ms: int, *, why: str = "") -> None:
+        """Give the job back to its lane, uncounted; `why` is noted in its story."""
         self.released = True
-        await patiently(lambda: self.assembly.lanes.hand_back(self.tag, delay_ms=delay_ms))
+        story = self.story("handed_back", why=why, delay_ms=delay_ms)
+        await patiently(lambda: self.assembly.lanes.hand_back(self.tag, delay_ms=delay_ms, story=story))
+
+    def story(self, what: str, **facts: JsonValue) -> str:
+        """The story of a job that goes back to its lane; '' where no step has seen it."""
+        return self._known.story.written("lane", what, **facts) if self._known else ""
+
+    def will_retry(self, later: RetryLater) -> None:
+        """Celery's retry is published by this delivery's properties: the lane moves the job, and its story with it."""
+        self._properties["story"] = self.story("retried_later", why=str(later), delay_ms=later.delay_ms)
 
     def on_ack(self, *_celery: Any) -> None:
         """Celery says the job has ended: write its result and free its slot, if it is still ours."""

@@ -33,6 +33,7 @@ from producer_sdk.contract import (
 from worker.errors import FailureKind, JobInterrupted, LeaseLost, LedgerUnavailable, ProviderError
 from worker.rate_card import RateCard
 from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant
+from worker.story import Story
 
 
 @dataclass
@@ -143,6 +144,7 @@ class JobRun:
     run_calls_left: int | None = None  # jobs that its run, and those above it, may still have; None: no cap
     plan: Plan = field(default_factory=lambda: Plan(()))
     deadline: float = float("inf")  # on the monotonic clock
+    story: Story = field(default_factory=Story, repr=False)
 
     @property
     def job_id(self) -> UUID:
@@ -232,7 +234,10 @@ class Attempt:
     silent_ms: int | None = None  # closed without a first token after so long, for another attempt's had come
     heard: Callable[[str], None] | None = field(
         default=None, repr=False
-    )  # takes the answer's text as it comes
+    )  # it takes the answer's text as it comes
+    made: float = field(default_factory=time.monotonic)
+    called_ms: int | None = None  # after it was made
+    first_byte_ms: int | None = None  # of the answer, after the call
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -48,9 +48,9 @@ class LanesBlocking:
         rows = calls.in_order([(part[0], answer) for part, answer in zip(parts, answers, strict=True)])
         return [replies.put_reply(entry.job_id, row) for entry, row in zip(entries, rows, strict=True)]
 
-    def move(self, tag: str, entry: LaneEntry) -> bool:
+    def move(self, tag: str, entry: LaneEntry, *, story: str = "") -> bool:
         """A retry: the job goes back under its id with a new message. False: the tag was not live."""
-        call = calls.move(self._scripts["move"], self.shards, tag, entry)
+        call = calls.move(self._scripts["move"], self.shards, tag, entry, story=story)
         return bool(self._run_all("move", [call])[0])
 
     def _agree(self) -> None:

@@ -112,11 +112,11 @@ def _numbers(entry: LaneEntry) -> list[Argument]:
     return [cost, tokens, priority, max(entry.due_ms, 0), max(entry.deadline_ms, 0)]
 
 
-def move(script: Script, shards: Shards, tag: str, entry: LaneEntry) -> Call:
+def move(script: Script, shards: Shards, tag: str, entry: LaneEntry, *, story: str = "") -> Call:
     """move.lua. Raises ValueError where the entry is another job's."""
     if job_of(tag) != entry.job_id:
         raise ValueError(f"a delivery of job {job_of(tag)} cannot go back as job {entry.job_id}")
-    return Call(script, [shards.of_tag(tag).root], [tag, entry.message, *_numbers(entry)])
+    return Call(script, [shards.of_tag(tag).root], [tag, entry.message, *_numbers(entry), story])
 
 
 def agrees(script: Script, shards: Shards, *, change_from: int = 0) -> list[Call]:

@@ -7,15 +7,17 @@ local function consider(found, job, flow)
     local longer, its_own = wait_in(flow, job.tenant, job.tokens)
     if longer > wait then wait, by = longer, its_own end
   end
+  if wait > 0 then found.blocked[by] = wait end
   if wait == 0 then
     if not found.job or job.spot < found.job.spot then found.job, found.flow = job, flow end
   elseif not found.wait or wait < found.wait then found.wait, found.by = wait, by end
 end
 
 -- {job, flow}: its next job in this lane that its limits let go; else {wait, by}: in how many ms one may, and which limit
--- says so (wait nil: not before a slot frees); or {odd, flow}: an entry that is damaged, or waits in the wrong flow.
+-- says so (wait nil: not before a slot frees); or {odd, flow}: an entry that is damaged, or waits in
+-- the wrong flow. blocked: for how many ms each limit that said no holds its flow up.
 local function choose(lane, tenant)
-  local found = {}
+  local found = { blocked = {} }
   if not has_slot('', tenant) then return found end
   local flows = redis.call('SMEMBERS', FLOWS .. lane .. ':' .. tenant)
   flows[#flows + 1] = ''

@@ -20,7 +20,7 @@ local function finish(key, stream, tag, has_result, result, ttl, channel, cost, 
   release(job, 'finish')
   redis.call('DEL', MESSAGE .. job.id)
   redis.call('HDEL', JOB .. job.id, 'task', 'cost', 'tokens', 'priority', 'spot', 'put', 'deadline', 'ttl', 'back',
-    'cancel', 'stop', 'streamed')
+    'cancel', 'stop', 'streamed', 'ahead', 'taken', 'let_go', 'story', 'losses')
   set_state(job, job.stop == 'dead' and 'dead' or 'finished')
   redis.call('EXPIRE', JOB .. job.id, math.max(tonumber(ttl), tonumber(job.ttl) or 0))
   place(job.tenant)

@@ -1,15 +1,16 @@
 -- Prelude: a job's record and its moves between pending, delayed, running, closing and its end.
--- Record: tenant, lane, task, state, digest, cost, tokens, priority, spot (its place), put (ms), deadline, ttl, op (of its
--- put); while held: tag, worker, flow, charged (of its tenant's virtual time); lost (deliveries whose worker was lost), back (it comes to the head), cancel, stop;
--- streamed (the last append to its
--- stream, and of which tag); last (the verb and tag that let go). Until a worker has had it, the record is packed in front of its message (fresh).
+-- Record: tenant, lane, task, state, digest, cost, tokens, priority, spot (its place), put (ms), deadline, ttl, op (of its put),
+-- ahead (its tenant's jobs that waited when it was put); while held: tag, worker, taken (ms), flow, charged (of virtual time);
+-- lost (deliveries whose worker was lost), losses (a line each), back (it comes to the head), cancel, stop; streamed (the last
+-- append to its stream, and of which tag); last (the verb and tag that let go), let_go (ms), story (of its workers). Until a
+-- worker has had it, it is packed before its message (fresh).
 -- A server without memory refuses the first write that adds something, and every later one or none of a script: so a
 -- script writes before it removes, and is refused as a whole.
 
 local FIELDS = { 'state', 'tenant', 'lane', 'task', 'digest', 'cost', 'tokens', 'priority', 'spot', 'put', 'deadline',
   'ttl', 'op', 'tag', 'flow', 'charged', 'lost', 'back', 'cancel', 'stop', 'last' }
-local PACKED = { 'lane', 'priority', 'cost', 'tokens', 'put', 'deadline', 'ttl', 'digest', 'op', 'task', 'tenant' }
-local NUMBERS = { cost = 1, tokens = 0, priority = 5, spot = 0, put = 0, deadline = 0, lost = 0 }
+local PACKED = { 'lane', 'priority', 'cost', 'tokens', 'put', 'deadline', 'ttl', 'digest', 'op', 'task', 'tenant', 'ahead' }
+local NUMBERS = { cost = 1, tokens = 0, priority = 5, spot = 0, put = 0, deadline = 0, lost = 0, ahead = 0 }
 local LANE_NUMBERS = { interactive = 1, batch = 2 }
 local STATES = { p = 'pending', d = 'delayed' }
 

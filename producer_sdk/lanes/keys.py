@@ -30,6 +30,7 @@ class LaneKeys:
     | `delayed:<tenant>` | zset: jobs, due time | while jobs are in it |
     | `message:<id>` | string: the job's first record, and its message | until the job's end |
     | `job:<id>` | hash: its record, once a worker had it | until its end, then as long as `ttl_s` says |
+    | `waits:<tenant>` | string: what has held it up lately | a day |
     | `take:<operation id>` | list: jobs given out | two leases |
     | `dead` | zset | permanent, one; at most 10,000 jobs of the last 7 days |
     | `dead:<id>` | hash: why, and the message, for a replay | 7 days |

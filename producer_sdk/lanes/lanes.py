@@ -20,6 +20,7 @@ from producer_sdk.lanes.replies import (
     Cancelled,
     DeadJob,
     Finished,
+    JobLook,
     LaneCounts,
     LaneState,
     Pause,
@@ -137,13 +138,16 @@ class Lanes:
         told = calls.in_order([(part[0], answer) for part, answer in zip(parts, answers, strict=True)])
         return [bool(one) for one in told]
 
-    async def hand_back(self, tag: str, *, delay_ms: int = 0) -> bool:
-        """Back to the head of its queue, or delayed; not counted as a delivery. False: the tag was not live."""
-        return bool(await self._run("hand_back", self.shards.of_tag(tag), tag, max(delay_ms, 0)))
+    async def hand_back(self, tag: str, *, delay_ms: int = 0, story: str = "") -> bool:
+        """Back to the head of its queue, or delayed; not counted as a delivery. False: the tag was not live.
 
-    async def move(self, tag: str, entry: LaneEntry) -> bool:
+        `story`: what workers have noted of the job; the next one is told it.
+        """
+        return bool(await self._run("hand_back", self.shards.of_tag(tag), tag, max(delay_ms, 0), story))
+
+    async def move(self, tag: str, entry: LaneEntry, *, story: str = "") -> bool:
         """A retry: the job goes back under its id with a new message. False: the tag was not live."""
-        call = calls.move(self._scripts["move"], self.shards, tag, entry)
+        call = calls.move(self._scripts["move"], self.shards, tag, entry, story=story)
         return bool((await self._run_all("move", [call]))[0])
 
     async def beat(self, tags: Sequence[str], *, lease_ms: int) -> Beat:
@@ -178,6 +182,11 @@ class Lanes:
             told = [row for chunk in _chunks(job_ids) for row in await self._run("states", keys, *chunk)]
             rows = [new if new[0] != b"unknown" else old for old, new in zip(rows, told, strict=True)]
         return [replies.lane_state(job_id, row) for job_id, row in zip(job_ids, rows, strict=True)]
+
+    async def look(self, job_id: str) -> JobLook | None:
+        """One job and what it waits for now; None where no lane knows it."""
+        found = [replies.job_look(await self._run("look", keys, job_id)) for keys in self.shards.all]
+        return next((job for job in found if job is not None), None)
 
     async def set_limits(self, limits: Limits) -> None:
         """What every tenant may do; replaces what was set before, also for jobs that wait already.

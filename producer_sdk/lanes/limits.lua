@@ -30,7 +30,8 @@ end
 
 local function has_slot(flow, tenant)
   local slots = limits_in(flow, tenant).slots
-  return not slots or redis.call('SCARD', HELD .. flow .. ':' .. tenant) < slots
+  local free = slots and slots - redis.call('SCARD', HELD .. flow .. ':' .. tenant)
+  return not slots or free > 0, free == 1
 end
 
 local function burst_of(limits, kind)

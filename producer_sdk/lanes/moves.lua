@@ -2,11 +2,12 @@
 
 -- Out of a worker's hands: its slot is free. Its flow's slot may be what a throttled tenant waited for.
 local function release(job, verb)
-  redis.call('HSET', JOB .. job.id, 'last', verb .. ':' .. job.tag)
+  redis.call('HSET', JOB .. job.id, 'last', verb .. ':' .. job.tag, 'let_go', NOW)
   redis.call('ZREM', UNACKED, job.id)
   redis.call('SREM', HELD .. ':' .. job.tenant, job.id)
   if job.flow then
     redis.call('SREM', HELD .. job.flow .. ':' .. job.tenant, job.id)
+    let_go(job.tenant, 'concurrency of ' .. job.flow)
     for _, lane in ipairs(LANES) do redis.call('ZREM', THROTTLED .. lane, job.tenant) end
   end
   if job.charged then charge_running(job.lane, job.tenant, -job.charged) end

@@ -25,6 +25,7 @@ local DEADLINES = ROOT .. 'deadlines' -- zset: waiting job ids -> deadline
 local CLOSING = ROOT .. 'closing' -- zset: job ids that only need their end written -> not before
 local DEAD = ROOT .. 'dead' -- zset: job ids -> since when
 local DEAD_OF = ROOT .. 'dead:' -- hash by job id
+local WAITS = ROOT .. 'waits:' -- string by tenant: what has held it up lately
 local TAKES = ROOT .. 'take:' -- list by operation id: the job ids it was given
 local WAKE = ROOT .. 'wake' -- channel
 local LANES = { 'interactive', 'batch' }

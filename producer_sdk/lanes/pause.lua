@@ -3,10 +3,12 @@
 
 local tenant, for_ms = ARGV[1], tonumber(ARGV[2])
 local until_ms = for_ms > 0 and NOW + for_ms or 0
+let_go(tenant, 'paused')
 redis.call('HSET', PAUSED, tenant, string.format('%d', until_ms) .. ' ' .. ARGV[3])
 for _, lane in ipairs(LANES) do
   redis.call('ZREM', THROTTLED .. lane, tenant)
   leave(lane, tenant)
   if until_ms > 0 then throttle(lane, tenant, until_ms) end
 end
+held_up(tenant, 'paused: ' .. ARGV[3]:sub(1, 100), until_ms)
 return until_ms

@@ -32,7 +32,7 @@ local function put(number, id, tenant, lane, task, message, digest, cost, tokens
   if cap and depth >= cap and not is_inside then return { 'queue_full', depth, cap } end
   local job = { id = id, tenant = tenant, lane = lane, task = task, digest = digest, cost = tonumber(cost), put = NOW,
     tokens = tonumber(tokens), priority = tonumber(priority), deadline = tonumber(deadline), ttl = ttl, op = own,
-    state = tonumber(due) > NOW and 'delayed' or 'pending', spot = 0, is_fresh = true }
+    state = tonumber(due) > NOW and 'delayed' or 'pending', spot = 0, ahead = depth, is_fresh = true }
   write_fresh(job, message)
   redis.call('ZADD', TENANTS, 'NX', 0, tenant)
   wait_again(job, tonumber(due))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 Outcome = Literal["accepted", "duplicate", "conflict", "queue_full"]
@@ -25,6 +25,74 @@ class PutReply:
 
 
 @dataclass(frozen=True)
+class HeldUp:
+    """What a tenant's jobs waited for, in Unix milliseconds; `until_ms` 0: it lasts.
+
+    `by`: a limit's name (`requests_per_min`), `concurrency`, either also `of <task>`, or `paused: <why>`.
+    """
+
+    by: str
+    from_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True)
+class LostDelivery:
+    """A delivery that was lost with its worker, in Unix milliseconds."""
+
+    worker: str
+    taken_ms: int
+    lost_ms: int
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a delivery is told of the job's wait and of its earlier deliveries.
+
+    `ahead`: jobs of its tenant that waited when it was put; `others`: tenants that waited for their turn when it was
+    taken; `since_ms`: when it was put, or last let go; `lost`: the newest first; `story`: what workers have noted.
+    """
+
+    ahead: int = 0
+    others: int = 0
+    since_ms: int = 0
+    held_up: tuple[HeldUp, ...] = ()
+    lost: tuple[LostDelivery, ...] = ()
+    story: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class JobLook:
+    """One job as its lane has it now; times are in Unix milliseconds.
+
+    `position`: of how many jobs that are before it in its `queue` (None: it is in none). `held_up` now, for
+    `held_up_ms` (None: until something changes). `tenants_before`: of how many whose turn is before its tenant's (None:
+    it does not wait for a turn). `due_ms`: when a delayed job is due.
+    """
+
+    state: State
+    tenant: str
+    lane: str
+    task: str
+    now_ms: int
+    put_ms: int
+    deadline_ms: int
+    worker: str
+    taken_ms: int
+    stop: str
+    due_ms: int
+    position: int | None
+    queue: int
+    running: int
+    slots: int | None
+    held_up: str
+    held_up_ms: int | None
+    tenants_before: int | None
+    past: Past
+    deliveries_lost: int = 0
+
+
+@dataclass(frozen=True)
 class Delivery:
     """One job in a worker's hands until its tag is finished, moved, handed back or lost.
 
@@ -41,6 +109,7 @@ class Delivery:
     put_ms: int
     taken_ms: int
     stop: str | None
+    past: Past = field(default=Past(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -194,7 +263,75 @@ def _delivery(row: list[Any], op_id: str, now_ms: int) -> Delivery:
         put_ms=row[5],
         taken_ms=now_ms,
         stop=row[6].decode() or None,
+        past=_past(*row[7]),
     )
+
+
+def _past(ahead: int, others: int, since_ms: int, spans: list[Any], story: bytes, losses: bytes) -> Past:
+    return Past(ahead, others, since_ms, _spans(spans), _losses(losses), story)
+
+
+def _spans(flat: list[Any]) -> tuple[HeldUp, ...]:
+    found = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    return tuple(HeldUp(by.decode(errors="replace"), int(since), int(until)) for since, until, by in found)
+
+
+def _losses(lines: bytes) -> tuple[LostDelivery, ...]:
+    """sweep.lua's lines; the oldest is cut off where they are too many."""
+    rows = [line.split(" ", 2) for line in lines.decode(errors="replace").split("\n")[:-1]]
+    return tuple(LostDelivery(worker, int(taken), int(lost)) for taken, lost, worker in rows)
+
+
+def job_look(flat: list[Any]) -> JobLook | None:
+    """look.lua's reply."""
+    if not flat:
+        return None
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    told = {name.decode(): value for name, value in pairs}
+    number = {name: _number(value) for name, value in told.items() if name not in ("story", "losses")}
+    past = Past(
+        ahead=number["ahead"],
+        others=number["others"],
+        since_ms=number["let_go"] or number["put"],
+        held_up=_spans([value for name, value in pairs if name == b"span"]),
+        lost=_losses(told["losses"]),
+        story=told["story"],
+    )
+    held_up_ms = number.get("held_up_ms", 0)
+    return JobLook(
+        state=cast("State", told["state"].decode()),
+        tenant=told["tenant"].decode(),
+        lane=told["lane"].decode(),
+        task=told["task"].decode(),
+        now_ms=number["now"],
+        put_ms=number["put"],
+        deadline_ms=number["deadline"],
+        worker=told["worker"].decode(errors="replace"),
+        taken_ms=number["taken"],
+        stop=told["stop"].decode(),
+        due_ms=number["due"],
+        position=_or_none(number["position"]),
+        queue=number["queue"],
+        running=number["running"],
+        slots=_or_none(number["slots"]),
+        held_up=told.get("held_up", b"").decode(errors="replace"),
+        held_up_ms=_or_none(held_up_ms),
+        tenants_before=_or_none(number["tenants_before"]),
+        past=past,
+        deliveries_lost=number["lost"],
+    )
+
+
+def _number(value: Any) -> int:
+    """A number, however Redis tells it; 0 for what is none."""
+    try:
+        return int(float(value))
+    except ValueError:
+        return 0
+
+
+def _or_none(number: int) -> int | None:
+    return None if number < 0 else number
 
 
 def lane_state(job_id: str, row: list[Any]) -> LaneState:

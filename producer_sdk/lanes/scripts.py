@@ -17,7 +17,7 @@ Argument = str | bytes | int
 _FOLDER = Path(__file__).parent
 _VERBS = (
     "put", "take", "append", "finish", "hand_back", "move", "beat", "sweep", "cancel", "states", "live", "depths",
-    "set_limits", "pause", "resume", "pauses", "agree", "dead", "dead_message", "discard", "hurry",
+    "set_limits", "pause", "resume", "pauses", "agree", "dead", "dead_message", "discard", "hurry", "look",
 )  # fmt: skip
 _CHOOSING = ("take", "depths")
 _STREAMING = ("append", "finish")
@@ -52,6 +52,7 @@ def load_scripts(clock: Clock) -> dict[str, Script]:
         f"clock_{clock}",
         "limits",
         "fairness",
+        "waits",
         "turns",
         "jobs",
         "queues",

@@ -21,7 +21,18 @@ local function start(job, flow, at)
   -- at its cap it waits in neither lane
   if not has_slot('', job.tenant) then
     for _, lane in ipairs(LANES) do leave(lane, job.tenant) end
+    held_up(job.tenant, 'concurrency', 0)
   end
+  if flow ~= '' and not has_slot(flow, job.tenant) then held_up(job.tenant, 'concurrency of ' .. flow, 0) end
+end
+
+-- Where it waited, for take.lua's row: jobs of its tenant before it when it was put, other tenants that wait for their
+-- turn now, {since when it waited, then spans since then}, and of earlier deliveries its story and the losses.
+local function past_of(job)
+  local told = job.last and redis.call('HMGET', JOB .. job.id, 'let_go', 'story', 'losses') or {}
+  local since = tonumber(told[1] or job.put)
+  local others = math.max(0, redis.call('ZCARD', READY .. job.lane) - 1)
+  return { job.ahead, others, since, lately(job.tenant, since), told[2] or '', told[3] or '' }
 end
 
 -- An entry at the head that cannot be served: it goes to the flow where it belongs since its limits have changed, or,

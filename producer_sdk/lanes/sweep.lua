@@ -1,7 +1,7 @@
 -- Brings back jobs whose worker is gone, ends pending ones whose deadline has passed; at most 100 of each.
 -- KEYS: root. ARGV: 1 lease_ms, 2 delivery cap. Returns {returned, dead, 1 while nothing may be swept}.
 
-local MOST, MOST_DEAD = 100, 10000
+local MOST, MOST_DEAD, MOST_LOSSES_BYTES = 100, 10000, 1000
 local lease, delivery_cap = tonumber(ARGV[1]), tonumber(ARGV[2])
 local is_held_off = tick(lease, read_run())
 local returned, dead = 0, 0
@@ -16,7 +16,9 @@ end
 local function bring_back(id)
   local job = read(id)
   if not (job and job.tag) then return redis.call('ZREM', UNACKED, id) end
-  redis.call('HSET', JOB .. id, 'back', 1)
+  local worker, taken, losses = unpack(redis.call('HMGET', JOB .. id, 'worker', 'taken', 'losses'))
+  local loss = (taken or 0) .. ' ' .. NOW .. ' ' .. (worker or '') .. '\n'
+  redis.call('HSET', JOB .. id, 'back', 1, 'losses', (loss .. (losses or '')):sub(1, MOST_LOSSES_BYTES))
   job.back = '1'
   release(job, 'sweep')
   job.lost = redis.call('HINCRBY', JOB .. id, 'lost', 1)

@@ -1,7 +1,7 @@
 -- Hands out up to n jobs: those that only need their end written, by turns with those of the tenants in fair order.
 -- KEYS: root. ARGV: 1 n, 2 worker, 3 lease_ms, 4 operation id. The same operation id again gets the same jobs, those
 -- still held. Returns {now_ms, ms until something is due or -1, whether limits are set, rows}; a row is {job id, tenant,
--- lane, message, delivery number, put_ms, stop or ''}.
+-- lane, message, delivery number, put_ms, stop or '', its past (start.lua)}.
 
 local n, worker, lease, op = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local MOST_BYTES, rows, bytes, steps = 16 * 1024 * 1024, {}, 0, 0
@@ -11,11 +11,12 @@ local function hand_over(job)
   redis.call('ZADD', UNACKED, NOW + lease, job.id)
   local message = message_of(job.id)
   bytes = bytes + #message
-  rows[#rows + 1] = { job.id, job.tenant, job.lane, message, job.lost + 1, job.put, job.stop or '' }
+  rows[#rows + 1] = { job.id, job.tenant, job.lane, message, job.lost + 1, job.put, job.stop or '',
+    job.past or past_of(job) }
 end
 
 local function hold(job)
-  redis.call('HSET', JOB .. job.id, 'tag', job.id .. ':' .. op, 'worker', worker)
+  redis.call('HSET', JOB .. job.id, 'tag', job.id .. ':' .. op, 'worker', worker, 'taken', NOW)
   redis.call('RPUSH', TAKES .. op, job.id)
   hand_over(job)
 end
@@ -26,22 +27,16 @@ local function take_end(id)
   if job then hold(job) else bury_damaged(id, '') end
 end
 
-local function next_up(turn)
-  local first = turn == 4 and 2 or 1
-  for _, lane in ipairs({ LANES[first], LANES[3 - first] }) do
-    local head = redis.call('ZRANGE', READY .. lane, 0, 0, 'WITHSCORES')
-    if head[1] then return lane, head[1], tonumber(head[2]) end
-  end
-end
-
 -- Whether a job was handed out; if not, the tenant waits elsewhere, or what was odd is out of the way.
 local function serve(lane, tenant, at)
   local found = choose(lane, tenant)
   if found.odd then return set_right(lane, tenant, found) end
   local job, flow = found.job, found.flow
+  for by, wait in pairs(found.blocked) do held_up(tenant, by, NOW + wait) end
   if not job and found.wait then return throttle(lane, tenant, NOW + math.max(found.wait, LEAST_THROTTLE_MS)) end
   if not job then return leave(lane, tenant) end
   local is_late = job.deadline > 0 and job.deadline <= NOW and not is_held_off
+  job.past = past_of(job)
   if is_late then close(job, 'expired') else start(job, flow, at) hold(job) end
   if job.deadline > 0 then redis.call('ZREM', DEADLINES, job.id) end
   dequeue(lane, flow, tenant, job.id)

@@ -34,7 +34,8 @@ end
 -- A tenant with pending jobs and a free slot waits for its turn. Sleeping workers have found nothing ready, so they
 -- are woken when the first tenant becomes ready, and only then.
 local function place(tenant)
-  if not has_slot('', tenant) then return end
+  local is_free, is_last = has_slot('', tenant)
+  if not is_free then return end
   local pause, until_ms = is_paused(tenant)
   if until_ms and not pause then redis.call('HDEL', PAUSED, tenant) end
   for _, lane in ipairs(LANES) do
@@ -44,6 +45,7 @@ local function place(tenant)
     elseif not is_waiting and has_pending(lane, tenant) then
       local at = tonumber(redis.call('ZSCORE', PARKED .. lane, tenant) or 0)
       redis.call('ZREM', PARKED .. lane, tenant)
+      if is_last then let_go(tenant, 'concurrency') end
       local first = redis.call('EXISTS', READY .. lane) == 0
       redis.call('ZADD', READY .. lane, math.max(at, advanced(lane) + running_charge(lane, tenant)), tenant)
       if first then redis.call('PUBLISH', WAKE, 'wake') end
@@ -55,4 +57,13 @@ end
 local function look_again(tenant)
   for _, lane in ipairs(LANES) do redis.call('ZREM', THROTTLED .. lane, tenant) end
   place(tenant)
+end
+
+-- The lane, its next tenant and that one's virtual time; every fifth turn is the batch lane's.
+local function next_up(turn)
+  local first = turn == 4 and 2 or 1
+  for _, lane in ipairs({ LANES[first], LANES[3 - first] }) do
+    local head = redis.call('ZRANGE', READY .. lane, 0, 0, 'WITHSCORES')
+    if head[1] then return lane, head[1], tonumber(head[2]) end
+  end
 end

@@ -30,6 +30,10 @@ class LedgerRows:
         rows = self._rows(JOBS, JOBS.c.finished_at.is_not(None))
         return {str(row.job_id): json.loads(row.result) | {"status": row.status} for row in rows}
 
+    def stories(self) -> dict[str, str | None]:
+        """What the steps have noted of each job."""
+        return {str(row.job_id): row.story for row in self._rows(JOBS)}
+
     def attempts(self) -> dict[str, AttemptRow]:
         """The journal."""
         ends = {row.job_id: row.finished_at for row in self._rows(JOBS, JOBS.c.finished_at.is_not(None))}

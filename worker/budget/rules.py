@@ -10,7 +10,9 @@ from typing import Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from producer_sdk.contract import BUDGET_REASONS, ErrorCode, JobError, to_pico, usd_text
+from pydantic import JsonValue
+
+from producer_sdk.contract import BUDGET_REASONS, ErrorCode, JobError, to_pico, to_usd, usd_text
 from worker.routing_file import NO_BUDGET, Budget, Provider, Tenant
 
 Reason = Literal["window_spent", "in_flight", "never_fits"]
@@ -136,6 +138,17 @@ def reason(window: WindowLimit, *, settled_pico: int, amount_pico: int) -> Reaso
     if settled_pico + amount_pico > window.limit_pico:
         return "window_spent"
     return "in_flight"
+
+
+def refused(
+    window: WindowLimit, *, settled_pico: int, held_pico: int, amount_pico: int
+) -> dict[str, JsonValue]:
+    """What the job's story says of a refusal: of a window that others share, no amounts of theirs."""
+    told: dict[str, JsonValue] = {"window": window.name, "worst_usd": f"{to_usd(amount_pico):f}"}
+    if window.is_shared:
+        return told
+    amounts = {"limit_usd": window.limit_pico, "spent_usd": settled_pico, "held_usd": held_pico}
+    return told | {name: f"{to_usd(pico):f}" for name, pico in amounts.items()}
 
 
 def refusal(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from producer_sdk.contract import Job
+from producer_sdk.contract import Job, to_usd
 from worker.budget import rules
 from worker.budget.rules import WindowLimit
 from worker.budget.store import (
@@ -75,7 +75,7 @@ class HoldBudget:
         raise HandBack("the journal refused the attempt again and again", delay_ms=AGAIN_MS)
 
     async def _reserve(self, attempt: Attempt) -> None:
-        tenant, job_run = attempt.job_run.known_tenant(), attempt.job_run
+        tenant, job_run, story = attempt.job_run.known_tenant(), attempt.job_run, attempt.job_run.story
         batch = BatchName(tenant.name, job_run.batch_id) if job_run.batch_id else None
         amount, windows = attempt.call.highest_pico, await self._windows(attempt)
         for _ in range(MOST_TRIES if windows else 0):
@@ -93,14 +93,22 @@ class HoldBudget:
                     attempt.windows = rules.charged(windows, covered)
                     attempt.batch_id = job_run.batch_id if covered else None
                     self._tell(soft)
+                    story.note(
+                        "budget",
+                        "held",
+                        attempt=attempt.number,
+                        worst_usd=f"{to_usd(amount):f}",
+                        windows=list(attempt.windows),
+                    )
                     return
                 case Refused(window, settled, held, soft):
                     self._tell(soft)
-                    raise JobStopped(
-                        rules.refusal(
-                            tenant.name, window, settled_pico=settled, held_pico=held, amount_pico=amount
-                        )
+                    refusal = rules.refusal(
+                        tenant.name, window, settled_pico=settled, held_pico=held, amount_pico=amount
                     )
+                    amounts = rules.refused(window, settled_pico=settled, held_pico=held, amount_pico=amount)
+                    story.note("budget", "refused", attempt=attempt.number, reason=refusal.reason, **amounts)
+                    raise JobStopped(refusal)
                 case ClockApart(apart_ms):
                     logger.error("this machine's clock is %d ms from Redis' time: set it", apart_ms)
                     raise HandBack("this worker's clock is wrong", delay_ms=AGAIN_MS)

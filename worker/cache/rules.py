@@ -12,10 +12,13 @@ from worker.job_run import Answer, JobRun
 _LAYOUT = "cache_layout"  # a remark on the prompt's order, not on its safety
 
 
-def may_answer_from_cache(job_run: JobRun) -> bool:
-    """The task allows it, nothing was found unsafe, and the model is given no tools to act with."""
-    suspicious = any(finding.rule != _LAYOUT for finding in job_run.findings)
-    return job_run.known_task().cache_ttl_s > 0 and not suspicious and not job_run.job.params.tools
+def why_not_from_cache(job_run: JobRun) -> str | None:
+    """Why the job is not answered from the cache; None where it may be."""
+    if job_run.known_task().cache_ttl_s <= 0:
+        return "its task has no cache_ttl_s"
+    if any(finding.rule != _LAYOUT for finding in job_run.findings):
+        return "a safety rule has found something"
+    return "its model is given tools" if job_run.job.params.tools else None
 
 
 def may_keep(answer: Answer) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from producer_sdk.contract import Usage
+from producer_sdk.contract import Usage, to_usd
 from worker.cache import rules
 from worker.cache.store import ExactCache, KeptAnswer
 from worker.job_run import Answer, JobRun, ProceedJob
@@ -21,11 +21,15 @@ class AnswerFromCache:
 
     async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
         """The kept answer at no cost, or what the rest of the pipeline answers."""
-        if not rules.may_answer_from_cache(job_run):
+        why_not = rules.why_not_from_cache(job_run)
+        if why_not:
+            job_run.story.note("cache", "not_asked", why=why_not)
             return await proceed(job_run)
         began = time.monotonic()
         key = await self._key(job_run)
         kept = await self._cache.get(key)
+        saved = None if kept is None else f"{to_usd(kept.cost_pico):f}"
+        job_run.story.note("cache", "miss" if kept is None else "hit", saved_usd=saved)
         if kept is not None:
             return given_again(kept, latency_ms=int((time.monotonic() - began) * 1000))
         answer = await proceed(job_run)

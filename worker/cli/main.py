@@ -11,6 +11,7 @@ from worker.cli.dead import dead
 from worker.cli.demo import demo
 from worker.cli.deployments import deployments, pause, resume
 from worker.cli.doctor import doctor
+from worker.cli.explain import explain
 from worker.cli.lanes import lanes
 from worker.cli.routing import routing
 from worker.cli.run_commands import flower, migrate_command, twin, worker
@@ -39,6 +40,7 @@ for command in (
     usage,
     budget,
     runs,
+    explain,
     routing,
     deployments,
     pause,

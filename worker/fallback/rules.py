@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from pydantic import JsonValue
+
 from producer_sdk.contract import ErrorCode, JobError, usd_text
 from worker.errors import FailureKind, ProviderError
 from worker.job_run import PlannedCall, WrongAnswer
@@ -113,6 +115,19 @@ def after(
         if delay_s < remaining_s / 2:
             return Decision("here", f"{error.kind}, once more", delay_s=delay_s, pays=True)
     return Decision("stop", f"{error.kind}, no deployment is left")
+
+
+def told(decision: Decision, failures: Sequence[Failed]) -> dict[str, JsonValue]:
+    """What the job's story says of it. What was wrong with an answer is said without its words."""
+    error = failures[-1].error
+    follows = decision.rest[0].deployment.name if decision.move == "next" and decision.rest else None
+    return {
+        "why": decision.reason,
+        "wrong": error.wrong if isinstance(error, WrongAnswer) else None,
+        "next": follows,
+        "delay_ms": int(decision.delay_s * 1000) or None,
+        "pays": decision.pays or None,
+    }
 
 
 def worth_trying(failed: Failed, rest: Sequence[PlannedCall]) -> tuple[PlannedCall, ...]:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import redis.exceptions
 
-from producer_sdk.contract import ErrorCode, JobError, Message, to_pico
+from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, to_usd
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError, RetryLater
 from worker.fallback import hedging, rules
 from worker.job_run import (
@@ -113,6 +113,8 @@ class CallWithFallback:
         limit_pico = None if limit is None else to_pico(limit)
         if not rules.fits_cost(call, limit_pico=limit_pico, spent_pico=job_run.spent_pico):
             chain.too_dear.append(call)
+            highest = f"{to_usd(call.highest_pico):f}"
+            job_run.story.note("fallback", "too_dear", deployment=call.deployment.name, highest_usd=highest)
             return None
         remaining_s = job_run.remaining_s()
         if chain.failures and not rules.fits_time(call, remaining_s=remaining_s, others=bool(chain.waiting)):
@@ -144,6 +146,8 @@ class CallWithFallback:
             call = hedging.second_call(job_run, attempt.call, chain.waiting)
             if call is None or not await self._may_retry(job_run, f"{attempt.id}:hedge"):
                 return None
+            name, ms = call.deployment.name, int(1000 * silent_s)
+            job_run.story.note("fallback", "hedged", deployment=name, silent_ms=ms)
             return self._attempt(job_run, call, others=len(chain.waiting) - 1, beside=1)
 
         raced = await hedging.race(attempt, silent_s=silent_s, second=second, proceed=self._proceed_attempt)
@@ -196,6 +200,7 @@ class CallWithFallback:
         name = call.deployment.name
         chain.too_slow.append(f"{name}: {reason}")
         job_run.plan = replace(job_run.plan, left_out=(*job_run.plan.left_out, (name, reason)))
+        job_run.story.note("fallback", "left_out", deployment=name, why=reason)
 
     async def _follow(self, job_run: JobRun, chain: _Chain, *, op_id: str) -> None:
         """Do what the rules decide after the chain's last failure."""
@@ -211,6 +216,7 @@ class CallWithFallback:
             jitter=self._jitter(),
             again=await self._corrected(job_run, chain),
         )
+        job_run.story.note("fallback", decision.move, **rules.told(decision, chain.failures))
         if decision.move == "stop":
             raise self._end(job_run, chain)
         if decision.pays:
@@ -226,6 +232,8 @@ class CallWithFallback:
     ) -> None:
         """Nothing was called. The next deployment is asked; where none is left, a short wait is made here."""
         chain.tries[call.deployment.name] -= 1
+        wait_ms = int(unavailable.wait_s * 1000)
+        job_run.story.note("fallback", "no_call_taken", why=str(unavailable), wait_ms=wait_ms)
         if unavailable.is_broken and any(f.call.deployment == call.deployment for f in chain.failures):
             return  # it has failed this very job: the chain ends with that, and waits for nothing
         chain.put_off.append(unavailable)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from pydantic import JsonValue
+
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError
 from worker.health import rules
 from worker.health.rules import View
@@ -55,6 +57,9 @@ class AvoidUnhealthy:
             standby=sifted.standby,
             wait_s=sifted.wait_s,
         )
+        if sifted.left_out or sifted.despite:
+            why: list[JsonValue] = [{"deployment": name, "why": reason} for name, reason in sifted.left_out]
+            job_run.story.note("health", "left_out", left_out=why, despite=[*sorted(sifted.despite)] or None)
         if sifted.error:
             raise JobStopped(sifted.error)
         if sifted.hand_back_s is not None:

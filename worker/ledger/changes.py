@@ -64,7 +64,9 @@ class Journal(Change):
         if why:
             return JournalRefused(f"attempt {self.row.id} is not journalled: {why}")
         page.attempts[self.row.id] = present or self.row
-        page.jobs.setdefault(self.job.job_id, self.job)
+        known = page.jobs.setdefault(self.job.job_id, self.job)
+        if known.status is None and known is not self.job:
+            page.jobs[self.job.job_id] = replace(known, story=self.job.story)
         return None
 
 
@@ -211,5 +213,5 @@ def ended(
     standing = row.standing()
     if standing is not None:
         return standing, False
-    page.jobs[job.job_id] = replace(row, status=final.status, result=final, finished_at=now)
+    page.jobs[job.job_id] = replace(row, status=final.status, result=final, finished_at=now, story=job.story)
     return final, True

@@ -17,6 +17,7 @@ from worker.ledger import (
     batches,
     limit_changes,
     migrations,
+    outcomes,
     queries,
     reads,
     routing_versions,
@@ -24,6 +25,7 @@ from worker.ledger import (
     run_trees,
     runs,
 )
+from worker.ledger.accounts import AttemptAccount, JobAccount, account
 from worker.ledger.changes import Change, Finish, Journal, MakeVoid, MarkUncertain, Mirror, Reconcile, Settle
 from worker.ledger.database import FAILURES, open_engine, told
 from worker.ledger.operations import Statement
@@ -51,8 +53,10 @@ from worker.ledger.writer import Writer
 
 __all__ = [
     "DIMENSIONS",
+    "AttemptAccount",
     "AttemptLine",
     "Dimension",
+    "JobAccount",
     "KnownJob",
     "Ledger",
     "LimitChange",
@@ -118,7 +122,7 @@ class Ledger:
 
     async def journal(self, attempt: Attempt, *, worst_pico: int) -> None:
         """Commit the attempt as in flight, before its call, and its job's message. Raises JournalRefused."""
-        job = job_row(attempt.job_run, now=utc_now())
+        job = job_row(attempt.job_run, now=utc_now(), story=attempt.job_run.story.written())
         await self._change(Journal(attempt_row(attempt, worst_pico=worst_pico), job))
 
     async def settle(
@@ -130,7 +134,8 @@ class Ledger:
         """
         now = utc_now()
         row = attempt_row(attempt, worst_pico=attempt.call.highest_pico)
-        change = Settle(row, settlement, job_row(attempt.job_run, now=now), now, final)
+        job = job_row(attempt.job_run, now=now, story=_story(attempt.job_run, final) if final else "")
+        change = Settle(row, settlement, job, now, final)
         return cast("JobResult | None", await self._change(change))
 
     async def finish(self, job_run: JobRun, result: JobResult, *, answer: Answer | None = None) -> JobResult:
@@ -138,7 +143,8 @@ class Ledger:
         now = utc_now()
         is_hit = answer is not None and answer.cache in ("exact", "semantic", "coalesced")
         hit = hit_values(job_run, answer, now=now) if answer is not None and is_hit else None
-        return cast("JobResult", await self._change(Finish(job_row(job_run, now=now), result, now, hit)))
+        job = job_row(job_run, now=now, story=_story(job_run, result))
+        return cast("JobResult", await self._change(Finish(job, result, now, hit)))
 
     async def mirrored(self, settled: Mapping[UUID, tuple[int, int]]) -> None:
         """Redis' books hold these amounts: attempt id to (epoch, pico-dollars). What has changed since is left."""
@@ -280,6 +286,10 @@ class Ledger:
         """The workers that were heard of since then, by name."""
         return await self._aside(routing_versions.workers(fleet, since=since))
 
+    async def account(self, job_id: UUID) -> JobAccount | None:
+        """All that SQL knows of a job, but its content; None where it has no row of it."""
+        return await self._ask(account(job_id))
+
     async def epoch(self) -> int:
         """The epoch in force."""
         return await self._ask(reads.epoch)
@@ -333,3 +343,7 @@ class Ledger:
         """As `_ask`, on the connection that holds up no job."""
         self._reader.start()
         return cast("T", await self._reader.do(Statement(run, writes=writes)))
+
+
+def _story(job_run: JobRun, result: JobResult) -> str:
+    return job_run.story.written("result", result.status, **outcomes.result_of(result))

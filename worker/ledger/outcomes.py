@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pydantic import JsonValue
+
 from producer_sdk.contract import (
     AttemptSummary,
     ErrorCode,
@@ -118,8 +120,54 @@ def of_interruption(attempt: Attempt, why: BaseException, *, latency_ms: int) ->
     return Settlement("uncertain", attempt.call.highest_pico, latency_ms=latency_ms, error_code=code)
 
 
+def begun(attempt: Attempt) -> dict[str, JsonValue]:
+    """What the job's story says of an attempt that is journalled, and about to be called."""
+    return {
+        "attempt": attempt.number,
+        "id": str(attempt.id),
+        "deployment": attempt.call.deployment.name,
+        "worst_usd": f"{to_usd(attempt.call.highest_pico):f}",
+        "timeout_ms": int(attempt.timeout_s * 1000),
+        "re_ask": bool(attempt.call.follow_up) or None,
+    }
+
+
+def told(attempt: Attempt, settlement: Settlement) -> dict[str, JsonValue]:
+    """What the job's story says of an attempt that has ended. `called_ms`: after it was made, before its call."""
+    usage = settlement.usage
+    return {
+        "attempt": attempt.number,
+        "id": str(attempt.id),
+        "deployment": attempt.call.deployment.name,
+        "error": settlement.error_code,
+        "cost_usd": f"{to_usd(settlement.cost_pico):f}",
+        "called_ms": attempt.called_ms,
+        "first_byte_ms": attempt.first_byte_ms,
+        "latency_ms": settlement.latency_ms,
+        "input_tokens": usage.input_tokens or None,
+        "output_tokens": usage.output_tokens or None,
+        "over_reserved": settlement.over_reserved or None,
+    }
+
+
+def result_of(result: JobResult) -> dict[str, JsonValue]:
+    """What the job's story says of its end. Its sentence stays in the result, with the content."""
+    error = result.error
+    return {
+        "code": str(error.code) if error else None,
+        "reason": error.reason if error else None,
+        "cost_usd": f"{result.cost_usd:f}",
+        "saved_usd": f"{result.saved_usd:f}" if result.saved_usd else None,
+        "cache": result.cache if result.cache != "none" else None,
+        "deployment": result.deployment,
+        "attempts": len(result.attempts),
+        "latency_ms": result.latency_ms,
+    }
+
+
 def note(attempt: Attempt, settlement: Settlement) -> None:
-    """Put the attempt on its job's list and bill."""
+    """Put the attempt on its job's list and bill, and into its story."""
+    attempt.job_run.story.note("attempt", settlement.state, **told(attempt, settlement))
     deployment, job_run = attempt.call.deployment, attempt.job_run
     job_run.spent_pico += settlement.cost_pico
     job_run.attempts.append(

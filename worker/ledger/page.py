@@ -24,7 +24,7 @@ _ATTEMPT_NAMES = [field.name for field in fields(AttemptRow)]
 _ATTEMPT_COLUMNS = [ATTEMPTS.c[name] for name in _ATTEMPT_NAMES]
 _CHANGING = {
     ATTEMPTS: ("state", "cost_pico", "over_reserved", "settled_at", "mirrored_epoch"),
-    JOBS: ("status", "result", "finished_at"),
+    JOBS: ("status", "result", "finished_at", "story"),
 }
 _ID: Any = bindparam("this_id")
 _IS_EVENT = (EVENTS.c.id == _ID) & (EVENTS.c.created_at == bindparam("this_created_at"))
@@ -106,6 +106,7 @@ def _job_values(row: JobRow) -> dict[str, Any]:
         "finished_at": row.finished_at,
         "batch_id": row.batch_id,
         "run_id": row.run_id,
+        "story": row.story,
     }
 
 

@@ -16,6 +16,7 @@ from worker.ledger.records import KnownJob, OpenAttempt, OpenJob, SettledAttempt
 from worker.ledger.rows import read_result
 from worker.ledger.tables import ATTEMPTS, EPOCH, IS_IN_FLIGHT, IS_OPEN, IS_UNMIRRORED, JOBS
 
+LOOKED_UP = (JOBS.c.job_id, JOBS.c.status, JOBS.c.result, JOBS.c.story)
 UNRESOLVED = frozenset({"in_flight", "uncertain"})
 
 
@@ -33,10 +34,8 @@ class LookUp:
     ) -> list[KnownJob | LedgerUnavailable]:
         """Look all of them up with two statements."""
         ids = list({look_up.job_id for look_up in look_ups})
-        finals = connection.execute(
-            select(JOBS.c.job_id, JOBS.c.result).where(JOBS.c.job_id.in_(ids), JOBS.c.status.is_not(None))
-        )
-        result_of = {row.job_id: row.result for row in finals}
+        found = connection.execute(select(*LOOKED_UP).where(JOBS.c.job_id.in_(ids)))
+        rows = {row.job_id: row for row in found}
         counted = connection.execute(
             select(ATTEMPTS.c.job_id, ATTEMPTS.c.state, func.count(), *exact_sum(ATTEMPTS.c.cost_pico))
             .where(ATTEMPTS.c.job_id.in_(ids), ATTEMPTS.c.state != "void")
@@ -45,11 +44,11 @@ class LookUp:
         past: dict[UUID, list[Any]] = {}
         for job_id, *rest in counted:
             past.setdefault(job_id, []).append(rest)
-        return [_known(result_of.get(it.job_id), past.get(it.job_id, [])) for it in look_ups]
+        return [_known(rows.get(it.job_id), past.get(it.job_id, [])) for it in look_ups]
 
 
-def _known(result: str | None, past: Sequence[Any]) -> KnownJob | LedgerUnavailable:
-    final = read_result(result) if result else None
+def _known(row: Any, past: Sequence[Any]) -> KnownJob | LedgerUnavailable:
+    final = read_result(row.result) if row and row.status else None
     if isinstance(final, LedgerUnavailable):
         return final
     return KnownJob(
@@ -57,6 +56,7 @@ def _known(result: str | None, past: Sequence[Any]) -> KnownJob | LedgerUnavaila
         unresolved=sum(count for state, count, _high, _low in past if state in UNRESOLVED),
         attempts=sum(count for _state, count, _high, _low in past),
         spent_pico=sum(joined(high, low) for _state, _count, high, low in past),
+        story=row.story if row and not row.status else None,
     )
 
 

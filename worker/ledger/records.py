@@ -40,6 +40,9 @@ class KnownJob:
     unresolved: int = 0
     attempts: int = 0
     spent_pico: int = 0
+    story: str | None = field(
+        default=None, repr=False, compare=False
+    )  # of a job that has begun and not ended
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class JobRow:
     finished_at: datetime | None = None
     batch_id: UUID | None = None
     run_id: str | None = None
+    story: str | None = None
 
     def standing(self) -> JobResult | LedgerUnavailable | None:
         """The final result, if the job has ended; see `read_result`."""
@@ -116,7 +117,7 @@ def tombstone(attempt_id: UUID, *, now: datetime) -> AttemptRow:
     return AttemptRow(attempt_id, "void", created_at(attempt_id), mirrored_epoch=0, settled_at=now)
 
 
-def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
+def job_row(job_run: JobRun, *, now: datetime, story: str) -> JobRow:
     """The row of a job that has begun, with its message as it came."""
     job = job_run.job
     message = job_run.message or None
@@ -129,6 +130,7 @@ def job_row(job_run: JobRun, *, now: datetime) -> JobRow:
         created_at=now,
         batch_id=job_run.batch_id,
         run_id=plain(job.run_id or job.parent_run_id),
+        story=story,
     )
 
 

@@ -15,6 +15,7 @@ from worker.job_run import Answer, Attempt, JobRun, ProceedAttempt, ProceedJob
 from worker.ledger import outcomes
 from worker.ledger.ledger import Ledger, Settlement
 from worker.ledger.records import RETURNING
+from worker.story import read
 
 T = TypeVar("T")
 MOST_TRIES = 3
@@ -33,6 +34,10 @@ class RecordJob:
         if known.final is not None:
             return outcomes.answer_of(known.final)
         job_run.unresolved_attempts = known.unresolved
+        if known.story:
+            job_run.story.follow(read(known.story))
+        if known.unresolved:
+            job_run.story.note("attempt", "unresolved", attempts=known.unresolved)
         job_run.spent_pico += known.spent_pico
         try:
             answer = await proceed(job_run)
@@ -55,6 +60,7 @@ class JournalAttempt:
         """Raises JournalRefused before the call, and whatever the call raises after it is settled."""
         began = time.monotonic()
         try:
+            attempt.job_run.story.note("attempt", "journalled", **outcomes.begun(attempt))
             await self._ledger.journal(attempt, worst_pico=attempt.call.highest_pico)
             answer = await proceed(attempt)
         except ProviderError as error:

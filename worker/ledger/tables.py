@@ -91,6 +91,7 @@ for name, condition in (("in_flight", IS_IN_FLIGHT), ("unmirrored", IS_UNMIRRORE
     Index(f"llm_attempts_{name}", ATTEMPTS.c.id, sqlite_where=condition, postgresql_where=condition)
 
 # One row a job. `message` as it came and `result` as it ended are content: `purged_at` says when it was forgotten.
+# `story` is what the steps have noted (worker/story.py), with no content in it.
 JOBS = Table(
     "llm_jobs",
     METADATA,
@@ -106,6 +107,7 @@ JOBS = Table(
     Column("purged_at", UtcTime),
     Column("batch_id", Uuid),
     Column("run_id", Text),
+    Column("story", Text),
 )
 IS_LINE = text("batch_id IS NOT NULL")
 for table in (ATTEMPTS, JOBS):

@@ -26,6 +26,9 @@ class StateForm:
         if impossible:
             raise JobStopped(impossible)
         job_run.answer_checks += rules.checks(job, task)
+        if task.requires_citations or job.params.response_schema is not None:
+            asked = {"citations": task.requires_citations, "schema": job.params.response_schema is not None}
+            job_run.story.note("form", "asked", forms=[name for name, is_asked in asked.items() if is_asked])
         if task.requires_citations:
             job_run.messages = rules.with_form(job_run.messages)
         return await proceed(job_run)

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from producer_sdk.contract import ErrorCode, Job, JobError
 from worker.routing_file import RoutingFile, TaskRule, Tenant, Tier
 
@@ -44,6 +46,22 @@ def permit(job: Job, routing: RoutingFile) -> Permission | JobError:
         )
         return JobError.of(ErrorCode.POLICY_DENIED, message)
     return Permission(tenant, task, allowed, denied, _most_output(job, task, tenant.tier))
+
+
+def told(permission: Permission, *, deadline_in_s: float) -> dict[str, JsonValue]:
+    """What the job's story says of it."""
+    task, tier = permission.task, permission.tenant.tier
+    asked = {alias: tier.replace[alias] for alias in (task.default, *task.fallback) if alias in tier.replace}
+    return {
+        "tier": tier.name,
+        "task": task.name,
+        "aliases": list(permission.aliases),
+        "denied": list(permission.denied) or None,
+        "replaced": [f"{alias} by {other}" for alias, other in asked.items()] or None,
+        "max_output_tokens": permission.max_output_tokens,
+        "max_cost_usd": None if task.max_cost_usd is None else f"{task.max_cost_usd:f}",
+        "deadline_ms": int(deadline_in_s * 1000) if deadline_in_s < float("inf") else None,
+    }
 
 
 def aliases_for(task: TaskRule, tier: Tier) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -33,6 +33,7 @@ class ApplyPolicy:
         job, now = job_run.job, time.monotonic()
         permission = rules.permit(job, job_run.routing)
         if not isinstance(permission, rules.Permission):
+            job_run.story.note("policy", "refused", code=str(permission.code))
             raise JobStopped(permission)
         job_run.tenant = permission.tenant
         job_run.task = permission.task
@@ -48,4 +49,5 @@ class ApplyPolicy:
             max_latency_ms=permission.task.max_latency_ms,
             deadline_in_s=deadline_in_s,
         )
+        job_run.story.note("policy", "allowed", **rules.told(permission, deadline_in_s=job_run.remaining_s()))
         return await proceed(job_run)

@@ -155,6 +155,7 @@ class _Exchange:
             await self._cross("before_connect")
             attempt.job_run.lease.check()
             attempt.sent = True
+            attempt.called_ms = int((time.monotonic() - attempt.made) * 1000)
             return await self._client.send(request, stream=True)
         except failures.FOREIGN as error:
             raise failures.before_answer(self._provider, error, sent=attempt.sent) from error
@@ -165,6 +166,9 @@ class _Exchange:
         chunks = pieces(response)
         async for chunk in chunks:
             if first:
+                attempt.first_byte_ms = int((time.monotonic() - attempt.made) * 1000) - (
+                    attempt.called_ms or 0
+                )
                 await self._cross("first_chunk")
                 first = False
             self._take(chunk)

@@ -66,6 +66,9 @@ class CapRetries:
             content=content,
             floor_per_min=tenant.tier.retries_per_min,
         )
+        if grant.resubmitted or job_run.retries or not grant.allowed:
+            why = "resubmitted" if grant.resubmitted else "retried"
+            job_run.story.note("retries", "paid" if grant.allowed else "refused", why=why)
         if not grant.allowed:
             raise self._refused(job_run, grant)
         answer = await proceed(job_run)

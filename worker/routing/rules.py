@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from producer_sdk.contract import ErrorCode, JobError, Message, Usage, to_pico, usd_text
+from pydantic import JsonValue
+
+from producer_sdk.contract import ErrorCode, JobError, Message, Usage, to_pico, to_usd, usd_text
 from worker.capabilities import needs, refused, unreadable_image
 from worker.job_run import JobRun, Plan, PlannedCall, too_slow
 from worker.rate_card import RateCard
@@ -197,6 +199,21 @@ def _call(
         reason = f"too dear: up to {usd_text(highest)} USD, the task's limit leaves {left}"
         return LeftOut(deployment.name, Cause.TOO_DEAR, reason)
     return PlannedCall(deployment, alias, card, highest, predicted_ms=need.ms)
+
+
+def told(planned: Planned) -> dict[str, JsonValue]:
+    """What the job's story says of it: each call in order, and why the others were left out."""
+    calls: list[JsonValue] = [
+        {
+            "deployment": call.deployment.name,
+            "alias": call.alias,
+            "highest_usd": f"{to_usd(call.highest_pico):f}",
+            "predicted_ms": call.predicted_ms,
+        }
+        for call in planned.plan.calls
+    ]
+    left_out: list[JsonValue] = [{"deployment": name, "why": why} for name, why in planned.plan.left_out]
+    return {"calls": calls, "left_out": left_out or None, "max_output_tokens": planned.max_output_tokens}
 
 
 def followed_up(

@@ -66,6 +66,7 @@ class PlanRoute:
         )
         job_run.plan = own_keys.marked(planned.plan, job_run.known_tenant())
         job_run.max_output_tokens = planned.max_output_tokens
+        job_run.story.note("plan", "made", **rules.told(planned))
         if planned.error:
             raise JobStopped(planned.error)
         return await proceed(job_run)

@@ -73,6 +73,7 @@ class CapRun:
         runs = await self._above(job)
         too_deep = rules.too_deep(job, runs, tenant.tier)
         if too_deep is not None:
+            job_run.story.note("run", "refused", code=str(too_deep.code), reason=too_deep.reason)
             raise JobStopped(too_deep)
         if not runs:
             return await proceed(job_run)
@@ -81,7 +82,10 @@ class CapRun:
             job_run.run_calls_left = met
         else:
             await self._end(job_run, runs)
-            raise JobStopped(rules.end_of(met, tenant.tier))
+            stopped = rules.end_of(met, tenant.tier)
+            job_run.story.note("run", "refused", code=str(stopped.code), reason=stopped.reason)
+            raise JobStopped(stopped)
+        job_run.story.note("run", "counted", runs=list(runs))
         try:
             answer = await proceed(job_run)
         except BaseException as error:

@@ -29,6 +29,13 @@ class ScreenContent:
         texts = untrusted_texts(job)
         screened = screen(texts, await self._scanned(texts), job_run.known_tenant().tier)
         job_run.findings.extend(screened.findings)
+        job_run.story.note(
+            "safety",
+            "blocked" if screened.error else "screened",
+            texts=len(texts),
+            findings=[f"{found.rule} in {found.where}: {found.action}" for found in screened.findings]
+            or None,
+        )
         if screened.error:
             raise JobStopped(screened.error)
         fenced = fenced_messages(job.messages, job.documents, key=self._fence_key)
