@@ -149,7 +149,7 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         replaced("dialect: openai, base_url: https", "dialect: opnai, base_url: https"),
-        "routing.yaml:2:21: providers.openai.dialect: found 'opnai', write openai or anthropic",
+        "routing.yaml:2:21: providers.openai.dialect: found 'opnai', write openai or anthropic or gemini",
     ),
     (
         replaced("max_output_tokens: 100}", "max_output_tokens: 100, tokenizer: gpt2}"),

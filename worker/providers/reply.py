@@ -1,4 +1,4 @@
-"""What an adapter makes of a call and of its answer; `openai` and `anthropic` are the two adapters."""
+"""What an adapter makes of a call and of its answer; `openai` and `anthropic` are two adapters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pydantic_core
 
-from producer_sdk.contract import ToolCall, Usage
+from producer_sdk.contract import ToolCall, Usage, Vectors
 from worker.job_run import Attempt
 from worker.providers.errors import broken
 
@@ -17,11 +17,15 @@ MOST_TOOL_CALLS = 1_000
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP call. Headers and body hold keys and prompts: they are never shown."""
+    """One HTTP call. Headers and body hold keys and prompts: they are never shown.
+
+    `is_whole`: it is answered by one body, which its reader takes in pieces, not by a stream of events.
+    """
 
     url: str
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Reply:
     usage: Usage | None
     long_write_tokens: int = 0
     service_tier: str | None = None
+    vectors: Vectors | None = field(default=None, repr=False)
 
 
 class Adapter(Protocol):

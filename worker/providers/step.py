@@ -19,11 +19,13 @@ from worker.providers.anthropic import Anthropic
 from worker.providers.body import pieces
 from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
 from worker.providers.client import called_at
+from worker.providers.embeddings import check_model, embedding_adapter
 from worker.providers.errors import broken, not_a_stream, refused
 from worker.providers.openai import OpenAI
 from worker.providers.rate_headers import exhausted_s
 from worker.providers.reply import Adapter, Reader, Reply, Request
 from worker.providers.sse import EventStream, StreamTooLarge
+from worker.providers.vectors_reader import VectorsReader
 from worker.rate_card import RateCard
 from worker.routing_file import Dialect
 
@@ -62,7 +64,8 @@ class CallProvider:
         """The answer. Raises ProviderError, LeaseLost before the first byte, and CancelledError once it has hung up."""
         started = time.monotonic()
         provider = attempt.call.deployment.provider
-        adapter = self._adapters[provider.dialect]
+        makes_vectors = attempt.call.deployment.embedding is not None
+        adapter = embedding_adapter(attempt) if makes_vectors else self._adapters[provider.dialect]
         base_url, key = called_at(provider, self._local_url), self._keys.get(provider.name)
         request = adapter.request(attempt, base_url=base_url, key=key)
         request.headers.update({"content-type": "application/json", ATTEMPT_HEADER: str(attempt.id)})
@@ -72,6 +75,8 @@ class CallProvider:
                 reply = await exchange.run(attempt)
         except TimeoutError as error:
             raise failures.timed_out(provider.name, exchange.reader.usage, sent=attempt.sent) from error
+        if reply.vectors:
+            check_model(attempt, reply)
         charged = charge(attempt, reply, cards=self._cards, answered_at=datetime.now(UTC))
         if charged.flag:
             self._warn(attempt, charged.flag)
@@ -106,7 +111,7 @@ class _Exchange:
             attempt.exhausted_s = exhausted_s(response.headers, now=datetime.now(UTC))
             if response.status_code != 200:
                 raise _with_hint(await self._refusal(response), attempt.exhausted_s)
-            if not _is_stream(response):
+            if not self._request.is_whole and not _is_stream(response):
                 raise not_a_stream(await _some_of(response))
             await self._read(response)
             await self._cross("after_last")
@@ -145,6 +150,8 @@ class _Exchange:
             if self.reader.closed:
                 await _last_bytes(chunks)
                 break
+        if isinstance(self.reader, VectorsReader):
+            await asyncio.to_thread(self.reader.end)
         if not self.reader.finished:
             raise broken(
                 f"{self._provider}'s stream ended without a finish reason",
@@ -154,6 +161,9 @@ class _Exchange:
 
     def _take(self, chunk: bytes) -> None:
         try:
+            if self._request.is_whole:
+                self.reader.take("", chunk)
+                return
             for event in self._events.feed(chunk):
                 self.reader.take(event.name, event.data)
         except StreamTooLarge as error:
@@ -242,4 +252,5 @@ def _answer(attempt: Attempt, reply: Reply, charged: Charge, *, latency_ms: int)
         rate_card_id=charged.card_id,
         price_flag=charged.flag,
         exhausted_s=attempt.exhausted_s,
+        vectors=reply.vectors,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from producer_sdk.contract import MEANINGS, AttemptSummary, ErrorCode, Job
 
-_CONTENT = {"task", "messages", "documents", "params", "prompt_version"}
+_CONTENT = {"task", "messages", "documents", "inputs", "params", "prompt_version"}
 MOST_WAIT_S = 60.0
 SPREAD = 4.0  # many replays wait for the same token: they do not all ask for it at once
 

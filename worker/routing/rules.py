@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from producer_sdk.contract import ErrorCode, JobError, Message, to_pico, usd_text
+from producer_sdk.contract import MOST_VECTOR_BYTES, ErrorCode, JobError, Message, to_pico, usd_text
+from producer_sdk.contract.vectors import BYTES_PER_NUMBER
 from worker.job_run import JobRun, Plan, PlannedCall
 from worker.rate_card import RateCard
 from worker.routing.tokens import InputBound
-from worker.routing_file import Deployment
+from worker.routing_file import Deployment, EmbeddingLimits
 
 _MOST_NAMED = 6
 _UNBOUND = InputBound(0, 0)  # of what is left out before its size matters
@@ -24,6 +25,7 @@ class Cause(IntEnum):
     UNUSABLE = 0
     TOO_DEAR = 1
     TOO_LONG = 2
+    OTHER_SHAPE = 3
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def plan(
     as long as the first deployment can write it at most; one that cannot write so much is left out.
     """
     task, seed = job_run.known_task(), _seed(job_run)
+    space = vector_space(job_run, cards=cards, missing=missing)
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
     need = _Need(job_run.max_output_tokens, limit)
     calls: dict[str, PlannedCall] = {}
@@ -88,7 +91,9 @@ def plan(
             asked = need if calls else replace(need, output=min(need.output, deployment.max_output_tokens))
             bound = bounds.get(name, _UNBOUND)
             asked = replace(asked, input_bound=bound.highest, input_at_least=bound.lowest)
-            reason = _unfit(deployment, card=cards.get(name), missing=missing.get(name), need=asked)
+            reason = _other_vectors(deployment, job_run, space, bound) or _unfit(
+                deployment, card=cards.get(name), missing=missing.get(name), need=asked
+            )
             if reason:
                 left_out[name] = reason
             else:
@@ -120,7 +125,7 @@ def _unfit(
         reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
         return LeftOut(deployment.name, Cause.UNUSABLE, reason)
     at_least, room = need.input_at_least, deployment.context_tokens
-    if at_least + need.output > room:
+    if deployment.embedding is None and at_least + need.output > room:
         reason = f"context too long: at least {at_least} + {need.output} tokens, it takes {room}"
         return LeftOut(deployment.name, Cause.TOO_LONG, reason)
     highest = card.highest(input_tokens=need.input_bound, output_tokens=need.output)
@@ -128,6 +133,49 @@ def _unfit(
         left = usd_text(max(0, need.limit_pico))
         reason = f"too dear: up to {usd_text(highest)} USD, the task's limit leaves {left}"
         return LeftOut(deployment.name, Cause.TOO_DEAR, reason)
+    return None
+
+
+def vector_space(job_run: JobRun, *, cards: Mapping[str, RateCard], missing: Mapping[str, str]) -> str | None:
+    """Which model's vectors this worker makes for the job's task, whatever the job: the first one that can be called.
+
+    So a collection never mixes two models' vectors, though the last resort be another model.
+    """
+    found = sorted(usable(job_run, cards=cards, missing=missing), key=lambda one: not one.weight)
+    return next((one.embedding.vector_space for one in found if one.embedding), None)
+
+
+def _other_vectors(
+    deployment: Deployment, job_run: JobRun, space: str | None, bound: InputBound
+) -> LeftOut | None:
+    """Why an embedding model cannot make this job's vectors in one call, or None."""
+    limits, name, inputs = deployment.embedding, deployment.name, job_run.job.inputs
+    if limits is None:
+        return None
+    if space is not None and limits.vector_space != space:
+        reason = f"its vectors cannot be compared with those of {space}"
+        return LeftOut(name, Cause.UNUSABLE, reason)
+    if bound.longest > deployment.context_tokens:
+        reason = f"one input has at least {bound.longest} tokens, it takes {deployment.context_tokens}"
+        return LeftOut(name, Cause.TOO_LONG, reason)
+    dimensions = job_run.dimensions(deployment)
+    why = _shape(limits, dimensions, inputs=len(inputs), at_least=bound.lowest)
+    return LeftOut(name, Cause.OTHER_SHAPE, why) if why else None
+
+
+def _shape(limits: EmbeddingLimits, dimensions: int, *, inputs: int, at_least: int) -> str | None:
+    """What of the job no call of this model takes, or no result holds."""
+    if not limits.min_dimensions <= dimensions <= limits.dimensions:
+        return (
+            f"it gives {limits.min_dimensions} to {limits.dimensions} dimensions, {dimensions} are asked for"
+        )
+    if inputs > limits.max_inputs:
+        return f"a call takes {limits.max_inputs} inputs, the job has {inputs}"
+    if limits.max_call_tokens is not None and at_least > limits.max_call_tokens:
+        return f"a call takes {limits.max_call_tokens} tokens, the inputs have at least {at_least}"
+    most = MOST_VECTOR_BYTES // (BYTES_PER_NUMBER * dimensions)
+    if inputs > most:
+        return f"a result holds {most} vectors of {dimensions} dimensions, the job has {inputs} inputs"
     return None
 
 
@@ -156,7 +204,10 @@ def _nothing_left(left_out: tuple[LeftOut, ...]) -> JobError:
     causes = {left.cause for left in left_out if left.cause is not Cause.UNUSABLE}
     named = "; ".join(f"{left.name}: {left.reason}" for left in left_out[:_MOST_NAMED])
     more = f"; and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
-    if causes == {Cause.TOO_LONG}:
+    if causes == {Cause.OTHER_SHAPE}:
+        advice = "split the inputs over several jobs (submit_many), or ask for other dimensions"
+        return JobError.of(ErrorCode.INVALID_JOB, f"no model takes this job ({named}{more}): {advice}")
+    if causes <= {Cause.TOO_LONG, Cause.OTHER_SHAPE} and Cause.TOO_LONG in causes:
         return JobError.of(
             ErrorCode.CONTEXT_TOO_LONG, f"the job is too long for every model ({named}{more}): shorten it"
         )

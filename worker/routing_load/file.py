@@ -16,6 +16,7 @@ from worker.errors import ConfigError
 from worker.routing_file import NO_BUDGET, RoutingFile
 from worker.routing_load.aliases import alias_of, check_same_everywhere
 from worker.routing_load.budgets import BUDGET_KEYS, budget_of
+from worker.routing_load.kinds import check_aliases, check_tasks, check_tiers
 from worker.routing_load.providers import provider_of
 from worker.routing_load.tasks import check_task_name, check_tenant_name, task_of
 from worker.routing_load.tiers import tenant_of, tier_of
@@ -69,6 +70,7 @@ def _read(path: Path, local_url: str | None = None) -> tuple[RoutingFile | None,
         )
         for name, task in entries.items():
             check_task_name(task, name)
+        check_tasks(entries, routing.tasks, around.aliases)
     else:
         routing = _whole_file(root, local_url)
     if faults.found:
@@ -83,15 +85,21 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
     )
     aliases = _named(fields.entries_of("aliases"), lambda _name, alias: alias_of(alias, providers))
     check_same_everywhere(fields.entries_of("aliases"), aliases)
+    check_aliases(fields.entries_of("aliases"), aliases)
     tasks = _named(fields.entries_of("tasks"), lambda name, task: task_of(name, task, aliases))
     for name, task in fields.entries_of("tasks").items():
         check_task_name(task, name)
+    check_tasks(fields.entries_of("tasks"), tasks, aliases)
     tiers = _named(
         fields.entries_of("tiers"),
         lambda name, tier: tier_of(name, tier, aliases, tasks),
     )
     tenants = _named(
         fields.entries_of("tenants"), lambda name, tenant: tenant_of(name, tenant, tiers, (aliases, tasks))
+    )
+    check_tiers(fields.entries_of("tiers"), tiers, aliases)
+    check_tiers(
+        fields.entries_of("tenants"), {name: tenant.tier for name, tenant in tenants.items()}, aliases
     )
     for name, tenant in fields.entries_of("tenants").items():
         check_tenant_name(tenant, name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from producer_sdk.contract.control import CONTROL_PREFIX
-from producer_sdk.contract.job import TaskName, TenantName
-from worker.routing_file import TaskRule
+from producer_sdk.contract.job import MOST_DIMENSIONS, TaskName, TenantName
+from worker.routing_file import Kind, TaskRule
 from worker.routing_load.yaml_nodes import Place
 
 TASK_KEYS = (
@@ -19,6 +20,8 @@ TASK_KEYS = (
     "requires_citations",
     "max_output_tokens",
     "cache_ttl_s",
+    "kind",
+    "dimensions",
 )
 _TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
 _TENANT_NAME: TypeAdapter[str] = TypeAdapter(TenantName)
@@ -37,6 +40,8 @@ def task_of(name: str, place: Place, aliases: Collection[str]) -> TaskRule:
         requires_citations=fields.truth("requires_citations", default=False),
         max_output_tokens=fields.whole("max_output_tokens", high=100_000_000),
         cache_ttl_s=fields.whole("cache_ttl_s", low=0, high=31_536_000) or 0,
+        kind=fields.choice("kind", get_args(Kind)) or "chat",
+        dimensions=fields.whole("dimensions", high=MOST_DIMENSIONS),
     )
 
 
