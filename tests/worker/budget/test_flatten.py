@@ -156,6 +156,27 @@ def has_finer_rates(model: types.ModelInfo) -> bool:
     return any(amount * 10**6 % 1 for amount in flat)
 
 
+def test_every_embedding_model_that_genai_prices_knows_costs_the_same():
+    compared = set()
+    for provider in get_snapshot().providers:
+        names = [model.id for model in provider.models if "embed" in model.id.lower()]
+        found = flattened([(name, provider.id, "", name, "embedding") for name in names], NOW)
+        for name in names:
+            assert "missing" not in found[name], (provider.id, name)
+            card = known_card(deployment(provider.id, name), found[name])
+            for tier, tokens in itertools.product(card.tiers, (1, 1_000, 2_999_999)):
+                cost = card.cost(Usage(input_tokens=tokens), at=NOW, service_tier=tier)
+                assert cost == theirs({"input_tokens": tokens}, name, provider.id, NOW, tier)
+            assert card.highest(input_tokens=1_000, output_tokens=0) >= card.cost(Usage(input_tokens=1_000))
+            compared.add(name)
+    assert {"text-embedding-3-small", "text-embedding-3-large", "gemini-embedding-001"} <= compared
+
+
+def test_an_embedding_model_has_no_price_as_a_chat_model():
+    [found] = flattened([("d", "openai", "", "text-embedding-3-small", "chat")], NOW).values()
+    assert found == {"missing": "no price"}
+
+
 def test_a_price_that_is_known_to_change_on_a_date_changes_on_that_date():
     [found] = flattened([("d", "google", "", "gemini-4-argon", "chat")], NOW).values()
     card = known_card(deployment("google", "gemini-4-argon"), found)
