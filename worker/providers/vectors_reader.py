@@ -19,7 +19,7 @@ from worker.providers.errors import broken, inside_stream
 from worker.providers.reply import Reply
 
 # What a number may take as JSON, with the indents that some write around it; and what stands around each vector.
-_BYTES_PER_NUMBER = 40
+_BYTES_PER_NUMBER = 32
 _BYTES_PER_VECTOR = 1_024
 _BYTES_BESIDE = 65_536
 _NUMBERS = {int, float}
@@ -86,7 +86,8 @@ class VectorsReader:
 
     def end(self) -> None:
         """The body is whole: read it. Raises ProviderError unless it holds every vector, each as it was asked for."""
-        body = _object(bytes(self._body))
+        body = _object(self._body)
+        self._body = bytearray(1)  # begun it has; its answer may be many megabytes
         error = body.get("error")
         if error:
             stated = error if isinstance(error, dict) else {"message": str(error)[:200]}
@@ -123,7 +124,7 @@ def listed(value: Any, wanted: int) -> list[dict[str, Any]]:
     return value
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytearray) -> dict[str, Any]:
     try:
         value = pydantic_core.from_json(body, allow_inf_nan=True)
     except ValueError as error:
