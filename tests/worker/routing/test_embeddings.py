@@ -123,6 +123,11 @@ def test_openais_models_at_its_own_host_are_counted_and_all_others_by_their_byte
     assert input_format(model("text-embedding-3-small-tuned", OPENAI)) == UNKNOWN
 
 
+def test_where_the_vocabulary_is_known_the_bound_is_what_it_counts():
+    words = inputs_bound(["one two three", "four"], InputFormat("cl100k", 0), lambda text: len(text.split()))
+    assert (words.highest, words.lowest, words.longest) == (4, 4, 3)
+
+
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=5))
 def test_a_bound_by_bytes_is_over_what_is_surely_there(inputs: list[str]):
     bound = inputs_bound(inputs, UNKNOWN, None)
