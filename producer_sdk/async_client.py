@@ -9,7 +9,7 @@ from datetime import date
 from types import TracebackType
 from typing import Any, Literal, Unpack
 
-from producer_sdk.batch import JobFields, Messages
+from producer_sdk.batch import JobFields, Messages, embedding
 from producer_sdk.contract import Crossing, Job, JobResult
 from producer_sdk.contract.control import UsageDimension, UsageReport
 from producer_sdk.errors import BrokerUnavailable, JobRejected, SubmitInterrupted
@@ -45,7 +45,28 @@ class AsyncFleet:
         before anything is sent, queue_full) and BrokerUnavailable. The same idempotency_key, or job_id, is the same
         job: its handle says `duplicate`.
         """
-        job = {"task": task, "tenant": tenant, "messages": messages, **fields}
+        return await self._put(
+            {"task": task, "tenant": tenant, "messages": messages, **fields}, wait_s=wait_s
+        )
+
+    async def embed(
+        self,
+        *,
+        task: str,
+        tenant: str,
+        inputs: str | list[str],
+        dimensions: int | None = None,
+        wait_s: float = 0.0,
+        **fields: Unpack[JobFields],
+    ) -> AsyncJobHandle:
+        """Put one job that makes a vector of each input, up to 2,048; its task is an embedding.
+
+        The vectors are `(await handle.result()).embeddings`, in the inputs' order. Raises what `submit` raises.
+        """
+        job = {"task": task, "tenant": tenant, **embedding(inputs, dimensions, fields)}
+        return await self._put(job, wait_s=wait_s)
+
+    async def _put(self, job: Mapping[str, Any], *, wait_s: float) -> AsyncJobHandle:
         [receipt] = await self._link.put([self._link.packer.prepare(job)], wait_s=wait_s)
         if receipt.refused:
             raise JobRejected(receipt.refused)

@@ -51,6 +51,16 @@ class JobFields(TypedDict, total=False):
     metadata: dict[str, str]
 
 
+def embedding(inputs: str | list[str], dimensions: int | None, fields: JobFields) -> dict[str, Any]:
+    """The fields of a job that asks for vectors; `dimensions` goes before one in `params`."""
+    job: dict[str, Any] = {"inputs": inputs, **fields}
+    if dimensions is not None:
+        params = job.get("params") or {}
+        given = params.model_dump(exclude_defaults=True) if isinstance(params, GenerationParams) else params
+        job["params"] = {**given, "dimensions": dimensions} if isinstance(given, dict) else given
+    return job
+
+
 Messages = str | list[Message] | list[dict[str, Any]]
 
 

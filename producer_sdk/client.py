@@ -10,7 +10,7 @@ from datetime import date
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack
 
-from producer_sdk.batch import JobFields, Messages, Receipt
+from producer_sdk.batch import JobFields, Messages, Receipt, embedding
 from producer_sdk.contract import Crossing, Job, JobResult
 from producer_sdk.contract.control import UsageDimension, UsageReport
 from producer_sdk.errors import BrokerUnavailable, FleetError, JobRejected, SubmitInterrupted
@@ -50,7 +50,26 @@ class Fleet:
         before anything is sent, queue_full) and BrokerUnavailable. The same idempotency_key, or job_id, is the same
         job: its handle says `duplicate`.
         """
-        job = {"task": task, "tenant": tenant, "messages": messages, **fields}
+        return self._put({"task": task, "tenant": tenant, "messages": messages, **fields}, wait_s=wait_s)
+
+    def embed(
+        self,
+        *,
+        task: str,
+        tenant: str,
+        inputs: str | list[str],
+        dimensions: int | None = None,
+        wait_s: float = 0.0,
+        **fields: Unpack[JobFields],
+    ) -> JobHandle:
+        """Put one job that makes a vector of each input, up to 2,048; its task is an embedding.
+
+        The vectors are `handle.result().embeddings`, in the inputs' order. Raises what `submit` raises.
+        """
+        job = {"task": task, "tenant": tenant, **embedding(inputs, dimensions, fields)}
+        return self._put(job, wait_s=wait_s)
+
+    def _put(self, job: Mapping[str, Any], *, wait_s: float) -> JobHandle:
         prepared = self._thread.link().packer.prepare(job)
         [receipt] = self._thread.call(lambda link: link.put([prepared], wait_s=wait_s))
         if receipt.refused:

@@ -30,6 +30,7 @@ from producer_sdk.contract.control import (
     ReserveBatch,
     UsageQuestion,
     UsageReport,
+    pieces,
 )
 from producer_sdk.contract.sentences import explain
 from producer_sdk.errors import (
@@ -121,7 +122,7 @@ async def _checked(link: Link, jobs: Iterable[Job | Mapping[str, Any]]) -> list[
         size = 0
         if isinstance(one, Job):
             size = len(pydantic_core.to_json(one.model_dump_json(exclude_defaults=True)))
-            if size > MOST_LINE_BYTES or len(one.messages) + len(one.documents) > MOST_PIECES:
+            if size > MOST_LINE_BYTES or pieces(one) > MOST_PIECES:
                 one = _too_large(one)
         found.append((one, size))
         if number % MANY == 0:
@@ -162,14 +163,14 @@ class _Part:
         return (
             len(self.lines) < MOST_LINES
             and self.size + size <= MOST_QUESTION_BYTES
-            and self.pieces + len(job.messages) + len(job.documents) <= MOST_PIECES
+            and self.pieces + pieces(job) <= MOST_PIECES
         )
 
     def add(self, job: Job, size: int) -> None:
         """One more."""
         self.lines.append(job)
         self.size += size
-        self.pieces += len(job.messages) + len(job.documents)
+        self.pieces += pieces(job)
 
 
 async def _reserve(link: Link, lines: list[Job], *, for_s: int, timeout_s: float) -> BatchReserved:

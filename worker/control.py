@@ -37,7 +37,7 @@ class AnswerControl:
             )
         if job.deadline and job.deadline <= utc_now():
             raise JobStopped.of(ErrorCode.EXPIRED, "nobody waits for this answer any more: ask again")
-        text = job.messages[0].text
+        text = job.messages[0].text if job.messages else ""
         if text.count('":') > MOST_FIELDS:  # validation holds up every other job of this worker
             raise JobStopped.of(
                 ErrorCode.INVALID_JOB, f"question: it has over {MOST_FIELDS} fields: ask in parts"

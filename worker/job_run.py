@@ -26,6 +26,7 @@ from producer_sdk.contract import (
     Message,
     ToolCall,
     Usage,
+    Vectors,
     created_at,
     to_usd,
     uuid7,
@@ -72,6 +73,7 @@ class Answer:
     exhausted_s: float | None = None  # for how long its headers say that the provider takes no more
     first_token_ms: int | None = None  # when its first token came; of `latency_ms`
     list_pico: int | None = None  # at list, what a call with the tenant's own key cost its tenant
+    vectors: Vectors | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,13 @@ class JobRun:
             return self.interruption not in ("cancelled", "soft_limit")
         return isinstance(error, JobInterrupted | LedgerUnavailable | redis.exceptions.RedisError)
 
+    def dimensions(self, deployment: Deployment) -> int:
+        """How long the vectors of this deployment are to be: as the job says, its task, or the model; 0 for a chat."""
+        if deployment.embedding is None:
+            return 0
+        asked = self.job.params.dimensions or self.known_task().dimensions
+        return asked or deployment.embedding.dimensions
+
     def remaining_s(self) -> float:
         """Seconds until the one deadline that spans the whole chain."""
         return self.deadline - time.monotonic()
@@ -198,6 +207,7 @@ class JobRun:
             cache=answer.cache,
             attempts=list(self.attempts),
             safety=list(self.findings),
+            vectors=answer.vectors,
         )
 
     def ended(self, error: JobError) -> JobResult:

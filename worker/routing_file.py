@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 Dialect = Literal["openai", "anthropic", "gemini"]
+Kind = Literal["chat", "embedding"]
 Action = Literal["block", "flag"]
 Strategy = Literal["ordered", "weighted", "cheapest", "fastest"]
 Tokenizer = Literal["o200k", "cl100k", "qwen3", "bytes"]
@@ -78,11 +79,27 @@ class Provider:
 
 
 @dataclass(frozen=True)
+class EmbeddingLimits:
+    """What an embedding model takes and gives. `dimensions` is the length of its vectors where nothing is asked for.
+
+    `min_dimensions`: the shortest that it can be asked for. `max_inputs` and `max_call_tokens` are of one call, None:
+    no limit. Vectors can be compared only inside one `vector_space`.
+    """
+
+    dimensions: int
+    min_dimensions: int
+    max_inputs: int
+    vector_space: str
+    max_call_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One model at one provider; `name` is provider/model. `price` None: genai-prices knows it, or nobody.
 
     `tokenizer` None: by the model's name. `service_tier` is what its calls ask for; `answers_as` are other names by
-    which it answers; `capabilities` go before its provider's.
+    which it answers; `capabilities` go before its provider's. `embedding`: it makes vectors, and `context_tokens` is
+    the most of one input.
     """
 
     name: str
@@ -96,6 +113,12 @@ class Deployment:
     service_tier: str | None = None
     answers_as: tuple[str, ...] = ()
     capabilities: Mapping[str, bool] = field(default_factory=dict, hash=False)
+    embedding: EmbeddingLimits | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What it is called for."""
+        return "embedding" if self.embedding else "chat"
 
 
 @dataclass(frozen=True)
@@ -111,6 +134,8 @@ class TaskRule:
     max_output_tokens: int | None = None
     cache_ttl_s: int = 0
     hedge_after_ms: int | None = None
+    kind: Kind = "chat"
+    dimensions: int | None = None
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,13 @@ from producer_sdk.contract.result import (
     Usage,
 )
 from producer_sdk.contract.stream import StreamEvent, read_event
+from producer_sdk.contract.vectors import MOST_VECTOR_BYTES, Vectors
 
 __all__ = [
     "BUDGET_REASONS",
     "LANES",
     "MEANINGS",
+    "MOST_VECTOR_BYTES",
     "PICO_PER_USD",
     "AttemptSummary",
     "CacheTier",
@@ -55,6 +57,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "Usage",
+    "Vectors",
     "ceil_pico",
     "created_at",
     "job_id_for_key",

@@ -28,6 +28,11 @@ UsageDimension = Literal["feature", "task", "model", "provider", "day", "prompt_
 Seconds = Annotated[int, Field(gt=0, le=LONGEST_RESERVE_S)]
 
 
+def pieces(job: Job) -> int:
+    """Of how many texts a job is made."""
+    return len(job.messages) + len(job.documents) + len(job.inputs)
+
+
 class ReserveBatch(Frozen):
     """Hold the sum of what these jobs of one tenant may cost, for so long. The control job's id names the batch.
 
@@ -40,8 +45,10 @@ class ReserveBatch(Frozen):
     @model_validator(mode="after")
     def _can_be_priced(self) -> ReserveBatch:
         """All of it is read at once, while other jobs wait."""
-        if sum(len(line.messages) + len(line.documents) for line in self.lines) > MOST_PIECES:
-            raise ValueError(f"together the lines should have at most {MOST_PIECES} messages and documents")
+        if sum(pieces(line) for line in self.lines) > MOST_PIECES:
+            raise ValueError(
+                f"together the lines should have at most {MOST_PIECES} messages, documents and inputs"
+            )
         return self
 
 

@@ -125,7 +125,9 @@ def estimate_tokens(job: Job) -> tuple[int, int]:
     """A dependency-free guess of (input, output) tokens, for fairness only; money uses a bound of its own."""
     size = sum(len(message.text.encode()) for message in job.messages)
     size += sum(len(document.text.encode()) for document in job.documents)
-    return int(size / BYTES_PER_TOKEN) + 1, job.params.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+    size += sum(len(text.encode()) for text in job.inputs)
+    output = 0 if job.inputs else job.params.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+    return int(size / BYTES_PER_TOKEN) + 1, output
 
 
 def job_body(job: Job) -> bytes:

@@ -14,6 +14,8 @@ from pydantic import (
     JsonValue,
     SerializerFunctionWrapHandler,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -26,6 +28,8 @@ TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Lane = Literal["interactive", "batch"]
 LANES: tuple[Lane, ...] = ("interactive", "batch")
+MOST_INPUTS = 2_048
+MOST_DIMENSIONS = 65_536
 
 
 class Frozen(BaseModel):
@@ -120,7 +124,10 @@ class Document(Frozen):
 
 
 class GenerationParams(Frozen):
-    """How to generate. `max_output_tokens` left out means: what the task or tier allows."""
+    """How to generate. `max_output_tokens` left out means: what the task or tier allows.
+
+    `dimensions` is for embedding tasks alone: how many numbers each vector shall have; left out: as the task says.
+    """
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_output_tokens: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
@@ -129,14 +136,21 @@ class GenerationParams(Frozen):
     tools: list[Tool] = []
     tool_choice: str | None = None
     response_schema: dict[str, JsonValue] | None = None
+    dimensions: Annotated[int, Field(gt=0, le=MOST_DIMENSIONS)] | None = None
 
 
 class Job(Frozen):
-    """One unit of work for one tenant. An idempotency key decides the job_id: same key, same job."""
+    """One unit of work for one tenant. An idempotency key decides the job_id: same key, same job.
+
+    It has `messages` to answer, or, where its task is an embedding, `inputs`: each becomes one vector.
+    """
 
     tenant: TenantName
     task: TaskName
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    inputs: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1)]], Field(max_length=MOST_INPUTS)
+    ] = []
+    messages: Annotated[list[Message], Field(max_length=1000, validate_default=True)] = []
     documents: Annotated[list[Document], Field(max_length=1000)] = []
     job_id: UUID = Field(default_factory=uuid7)
     feature: ShortText = ""
@@ -166,12 +180,43 @@ class Job(Frozen):
         filled = dict(fields)
         if isinstance(filled.get("messages"), str):
             filled["messages"] = [{"role": "user", "content": filled["messages"]}]
+        if isinstance(filled.get("inputs"), str):
+            filled["inputs"] = [filled["inputs"]]
         if not filled.get("feature") and filled.get("task"):
             filled["feature"] = filled["task"]
         tenant, key = filled.get("tenant"), filled.get("idempotency_key")
         if isinstance(tenant, str) and isinstance(key, str) and key:
             filled["job_id"] = job_id_for_key(tenant, key)
         return filled
+
+    @field_validator("messages")
+    @classmethod
+    def _asks_one_thing(cls, messages: list[Message], info: ValidationInfo) -> list[Message]:
+        inputs = info.data.get("inputs")
+        if not messages and inputs == []:
+            raise ValueError("give the job messages, or inputs where its task is an embedding")
+        if messages and inputs:
+            raise ValueError("a job has messages or inputs, not both")
+        return messages
+
+    @model_validator(mode="after")
+    def _inputs_stand_alone(self) -> Job:
+        """What an embedding has no use for is refused, not passed over."""
+        if self.params.dimensions and not self.inputs:
+            raise ValueError(
+                "params.dimensions is the length of vectors: give the job inputs, or leave it out"
+            )
+        if not self.inputs:
+            return self
+        other = self.params.model_dump(exclude={"dimensions"}, exclude_defaults=True)
+        if other:
+            raise ValueError(f"a job with inputs has no params but dimensions: leave out {', '.join(other)}")
+        if self.documents or self.stream:
+            what = (
+                "documents: each text is an input" if self.documents else "stream: its vectors come at once"
+            )
+            raise ValueError(f"a job with inputs has no {what}")
+        return self
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Job:

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field, JsonValue
 
 from producer_sdk.contract.codes import MEANINGS, ErrorCode
 from producer_sdk.contract.job import Frozen, ToolCall
+from producer_sdk.contract.vectors import Vectors
 
 JobStatus = Literal["succeeded", "failed", "rejected", "cancelled", "expired"]
 CacheTier = Literal["none", "exact", "semantic", "coalesced", "provider"]
@@ -94,7 +95,7 @@ class JobError(Frozen):
 
 
 class JobResult(Frozen):
-    """The one final state of a job."""
+    """The one final state of a job. `vectors` stands on the wire where the job had inputs, and only there."""
 
     job_id: UUID
     status: JobStatus
@@ -114,6 +115,12 @@ class JobResult(Frozen):
     attempts: list[AttemptSummary] = []
     safety: list[Finding] = []
     error: JobError | None = None
+    vectors: Vectors | None = Field(default=None, exclude_if=lambda vectors: vectors is None)
+
+    @property
+    def embeddings(self) -> list[list[float]]:
+        """One vector for each input, in the inputs' order; none where there is no answer."""
+        return self.vectors.lists() if self.vectors else []
 
     @classmethod
     def ended(cls, job_id: UUID, error: JobError) -> JobResult:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import uuid
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,7 @@ import redis
 import redis.asyncio
 from pydantic import BaseModel
 
-from producer_sdk.contract import ErrorCode, Job, JobError, JobResult
+from producer_sdk.contract import ErrorCode, Job, JobError, JobResult, Vectors
 from producer_sdk.contract.control import (
     CONFIRM,
     RELEASE,
@@ -68,7 +69,15 @@ CONTROL: dict[str, Callable[[Job, str], BaseModel]] = {
 
 
 def echo(job: Job) -> JobResult:
-    """Answers with what it was asked; "fail", "reject" do as they say. A line costs a cent."""
+    """Answers with what it was asked; "fail", "reject" do as they say. A line costs a cent.
+
+    An input's vector is its length, and as many ones as make up the dimensions.
+    """
+    if job.inputs:
+        length = job.params.dimensions or 3
+        numbers = [array("f", [len(text), *[1] * (length - 1)]) for text in job.inputs]
+        vectors = Vectors.packed(numbers, dimensions=length)
+        return JobResult(job_id=job.job_id, status="succeeded", vectors=vectors)
     asked = job.messages[-1].text
     if job.task in CONTROL:
         data = CONTROL[job.task](job, asked).model_dump(mode="json")

@@ -51,7 +51,7 @@ def test_both_faces_have_the_same_methods_and_parameters(one: type, other: type)
 
 
 def test_editors_are_told_every_field_of_a_job() -> None:
-    assert {"task", "tenant", "messages", *get_type_hints(JobFields)} == set(Job.model_fields)
+    assert {"task", "tenant", "messages", "inputs", *get_type_hints(JobFields)} == set(Job.model_fields)
 
 
 async def test_many_jobs_are_awaited_at_once_over_one_subscription(
@@ -161,3 +161,10 @@ async def test_a_job_whose_reply_was_lost_is_accepted_once(
         assert {handle.outcome for handle in handles} == {"accepted"}
         assert {(await handle.result(20)).status for handle in handles} == {"succeeded"}
     assert len(worker.done) == 100
+
+
+@pytest.mark.usefixtures("worker")
+async def test_inputs_become_vectors_in_their_order(fleet_settings: FleetSettings) -> None:
+    async with AsyncFleet(fleet_settings) as fleet:
+        job = await fleet.embed(task="embed", tenant="acme", inputs=["one", "three"], dimensions=2)
+        assert (await job.result(timeout=10)).embeddings == [[3, 1], [5, 1]]

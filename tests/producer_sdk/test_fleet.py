@@ -43,6 +43,23 @@ def test_run_is_submit_and_result(fleet: Fleet, worker: FakeWorker) -> None:
     assert fleet.run(task="classify", tenant="acme", messages=messages, timeout=10).text == "echo: Hi"
 
 
+def test_inputs_become_vectors_in_their_order(fleet: Fleet, worker: FakeWorker) -> None:
+    job = fleet.embed(task="embed", tenant="acme", inputs=["one", "three"], lane="batch")
+    assert job.result(timeout=10).embeddings == [[3, 1, 1], [5, 1, 1]]
+    short = fleet.embed(task="embed", tenant="acme", inputs="one", dimensions=2, params={"dimensions": 9})
+    assert short.result(timeout=10).embeddings == [[3, 1]]
+    jobs = [{"task": "embed", "tenant": "acme", "inputs": ["x" * number]} for number in range(1, 5)]
+    vectors = [handle.result(timeout=10).embeddings for handle in fleet.submit_many(jobs)]
+    assert vectors == [[[number, 1, 1]] for number in range(1, 5)]
+
+
+def test_an_embedding_that_cannot_be_is_refused_before_anything_is_sent(fleet: Fleet) -> None:
+    with pytest.raises(JobRejected, match="at least 1 character"):
+        fleet.embed(task="embed", tenant="acme", inputs=["fine", ""])
+    with pytest.raises(JobRejected, match="leave out temperature"):
+        fleet.embed(task="embed", tenant="acme", inputs="x", dimensions=2, params={"temperature": 1})
+
+
 @pytest.mark.parametrize(("ask", "error", "code"), [
     ("reject", JobRejected, "policy_denied"),
     ("fail", JobFailed, "provider_unavailable"),

@@ -1,15 +1,17 @@
 """Each program in examples/ does what its first line says."""
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.stories.conftest import ROOT
 
 
-def run(name: str, environment: dict[str, str]) -> str:
+def run(name: str, environment: dict[str, str], *arguments: Path) -> str:
     ran = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name)],
+        [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,
@@ -38,3 +40,15 @@ def test_agent_is_answered_on_a_harmless_tool_result_and_refused_on_a_harmful_on
     *harmless, harmful = run("agent.py", environment).splitlines()
     assert "parcel" in " ".join(harmless)
     assert harmful.startswith("refused: unsafe_tool_result:")
+
+
+def test_ingest_writes_a_vector_for_each_paragraph(environment: dict[str, str], tmp_path: Path) -> None:
+    documents, vectors = tmp_path / "documents.jsonl", tmp_path / "vectors.jsonl"
+    texts = [f"Refund {number}.\n\nIt takes {number} days." for number in range(60)]
+    lines = (json.dumps({"id": f"faq-{number}", "text": text}) for number, text in enumerate(texts))
+    documents.write_text("\n".join(lines), encoding="utf-8")
+    said = run("ingest.py", environment, documents, vectors)
+    assert re.fullmatch(r"120 chunks in 2 jobs, 0\.0000\d+ USD\n", said)
+    written = [json.loads(line) for line in vectors.read_text(encoding="utf-8").splitlines()]
+    assert [written[0]["id"], written[-1]["id"], len(written)] == ["faq-0#0", "faq-59#1", 120]
+    assert {len(one["vector"]) for one in written} == {256}

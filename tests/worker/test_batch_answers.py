@@ -127,6 +127,14 @@ async def test_a_job_that_is_cut_off_after_its_batch_was_opened_holds_it_for_its
     assert await held(desk) == 0
 
 
+async def test_a_question_that_came_as_inputs_is_told_so(desk: Desk):
+    run = asking(lines(1))
+    run.job = Job(tenant="acme", task=RESERVE, inputs=[lines(1)])
+    with pytest.raises(JobStopped, match="invalid_job: question: "):
+        await control(desk).run(run, no_more)
+    assert await held(desk) == 0
+
+
 async def test_a_batch_that_was_asked_for_again_is_held_once(desk: Desk):
     run = asking(lines(3))
     first = await control(desk).run(run, no_more)

@@ -13,7 +13,7 @@ from worker.assembly import load_counts
 
 ABSENT = "import sys; sys.modules['quicktok'] = None; "  # as if the extra were not installed
 SAID = (
-    "the input of openai/gpt-5-mini is bounded by its bytes, several times too high: "
+    "the input of openai/gpt-5-mini, openai/text-embedding-3-small is bounded by its bytes, several times too high: "
     "install fairlane[tokens] to count it by the model's vocabulary"
 )
 
@@ -55,7 +55,10 @@ print(asyncio.run(load_counts(routing, {{}})))
 """
     done = python(program)
     assert done.stdout == "{}\n"
-    assert done.stderr == SAID.replace("openai/gpt-5-mini", "local/qwen3-8b") + "\n"
+    assert (
+        done.stderr
+        == SAID.replace("openai/gpt-5-mini, openai/text-embedding-3-small", "local/qwen3-8b") + "\n"
+    )
 
 
 def test_the_doctor_notes_what_the_extra_would_change_and_is_silent_where_it_is_there(tmp_path):

@@ -35,7 +35,7 @@ def rate_cards(
     keeps what genai-prices answered, for a day. Raises ConfigError when genai-prices cannot be read.
     """
     asked = [
-        [name, d.provider.name, d.provider.base_url, d.model]
+        [name, d.provider.name, d.provider.base_url, d.model, d.kind]
         for name, d in sorted(deployments.items())
         if d.price is None
     ]

@@ -1,7 +1,7 @@
 """Flattens the prices that genai-prices knows; run in a process of its own (`python -m worker.budget.flatten`).
 
 Importing genai-prices takes half a second and 65 MB, which a worker need not carry. Standard input: a JSON list of
-[name, provider, base_url, model]. Standard output: a JSON object by name, each either {"missing": reason} or
+[name, provider, base_url, model, kind]. Standard output: a JSON object by name, each either {"missing": reason} or
 {"tiers": {tier: [[since_day, second, [[above, rates], …]], …]}, "other_models": [name, …]}, where rates are USD per
 million tokens as decimal strings by field (null: not priced apart), as worker.rate_card has them.
 """
@@ -25,6 +25,8 @@ from worker.rate_card import BATCH_TIER, DAY_S, DEFAULT_TIER, is_dated_name
 FIELDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "output_reasoning")
 # Prices of what no call of the fleet asks for: searches by the provider, sound, films, files, drawn images.
 NEVER_ASKED_FOR = re.compile(r".*(?:_searches|audio|video|document|output_image).*")
+NEVER_EMBEDDED = re.compile(r"(?:input_(?:audio|image|video)|output).*")  # only texts are made into vectors
+EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,12 @@ class _Found:
     other_models: tuple[str, ...]
 
 
-def flattened(asked: Iterable[tuple[str, str, str, str]], now: datetime) -> dict[str, dict[str, Any]]:
+def flattened(asked: Iterable[tuple[str, str, str, str, str]], now: datetime) -> dict[str, dict[str, Any]]:
     """What each deployment costs per token from `now` on, the dates included that are known already."""
     snapshot = get_snapshot()
     return {
-        name: _priced(_find(snapshot, provider, base_url, model), now)
-        for name, provider, base_url, model in asked
+        name: _priced(_find(snapshot, provider, base_url, model), now, kind)
+        for name, provider, base_url, model, kind in asked
     }
 
 
@@ -87,7 +89,7 @@ def _names(clause: types.MatchLogic) -> Iterator[str]:
             yield from _names(one)
 
 
-def _priced(found: _Found | None, now: datetime) -> dict[str, Any]:
+def _priced(found: _Found | None, now: datetime, kind: str) -> dict[str, Any]:
     if found is None:
         return {"missing": "no price"}
     dates, seconds = _dates(found.model, now), _seconds(found.model)
@@ -98,7 +100,7 @@ def _priced(found: _Found | None, now: datetime) -> dict[str, Any]:
             for second in seconds:
                 at = datetime.combine(day, time(), UTC) + timedelta(seconds=second)
                 price = found.model.get_prices(at, context)
-                why = _unusable(price)
+                why = _unusable(price, kind)
                 if why:
                     return {"missing": why}
                 since_day = 0 if day == dates[0] else (day - date(1970, 1, 1)).days
@@ -131,16 +133,19 @@ def _second(at: time) -> int:
     return int(moment.timestamp()) % DAY_S
 
 
-def _unusable(price: types.ModelPrice) -> str | None:
-    """Why a call cannot be priced by its tokens alone."""
+def _unusable(price: types.ModelPrice, kind: str) -> str | None:
+    """Why a call cannot be priced by its tokens alone: those of its input where it makes vectors."""
     stated = {key for key, amount in price.__dict__.items() if amount is not None}
-    if not {"input_mtok", "output_mtok"} <= stated:
+    needed = {"input_mtok"} if kind == EMBEDDING else {"input_mtok", "output_mtok"}
+    if kind == EMBEDDING:
+        stated = {key for key in stated if not NEVER_EMBEDDED.fullmatch(key)}
+    if not needed <= stated:
         return "no price"
     known = {f"{name}_mtok" for name in FIELDS}
     others = sorted(key for key in stated - known if not NEVER_ASKED_FOR.fullmatch(key))
     if others:
         return f"no price: it is charged by {' and '.join(others)} too, not only by the token"
-    if any(not _at_size(getattr(price, key), 0) for key in ("input_mtok", "output_mtok")):
+    if any(not _at_size(getattr(price, key), 0) for key in needed):
         return "no price: genai-prices has it at 0; if it is free, write so in routing.yaml"
     return None
 

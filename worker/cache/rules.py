@@ -28,7 +28,7 @@ def may_keep(answer: Answer) -> bool:
 
 def cache_key(job_run: JobRun) -> str:
     """SHA-256 over the length-prefixed tenant, task, first alias, prompt version, parameters, messages and documents,
-    and whether the answer must cite.
+    and whether the answer must cite; of an embedding also its inputs, the vectors' length, and whose they are.
 
     Messages and documents are hashed as they came: the fence around them has another mark on another worker.
     """
@@ -44,8 +44,18 @@ def cache_key(job_run: JobRun) -> str:
         pydantic_core.to_json(job.messages),
         pydantic_core.to_json(job.documents),
     )
+    if job.inputs:
+        parts = (*parts, pydantic_core.to_json(job.inputs), *_vectors(job_run))
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def _vectors(job_run: JobRun) -> Iterable[bytes]:
+    """How long the vectors are to be, and which models may make them: another model's are no answer."""
+    deployments = job_run.routing.aliases[job_run.aliases[0]]
+    for deployment in deployments:
+        if deployment.embedding:
+            yield f"{deployment.embedding.vector_space} {job_run.dimensions(deployment)}".encode()

@@ -55,6 +55,7 @@ def given_again(kept: KeptAnswer, *, latency_ms: int) -> Answer:
         latency_ms=latency_ms,
         citations=kept.citations,
         data=kept.data,
+        vectors=kept.vectors,
         cache="exact",
         saved_pico=kept.cost_pico,
     )

@@ -6,12 +6,13 @@ import logging
 
 import redis.asyncio
 import redis.exceptions
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from producer_sdk.contract import Citation, Crossing, Straight
+from producer_sdk.contract import Citation, Crossing, Straight, Vectors
 from worker.job_run import Answer
 
 MAX_BYTES = 262_144
+MAX_VECTOR_BYTES = 1_048_576  # some 125 vectors of 1,536 dimensions
 logger = logging.getLogger(__name__)
 
 
@@ -27,6 +28,7 @@ class KeptAnswer(BaseModel):
     cost_pico: int
     citations: tuple[Citation, ...] = ()
     data: JsonValue = None
+    vectors: Vectors | None = Field(default=None, exclude_if=lambda vectors: vectors is None)
 
     @classmethod
     def of(cls, answer: Answer) -> KeptAnswer:
@@ -39,6 +41,7 @@ class KeptAnswer(BaseModel):
             cost_pico=answer.cost_pico,
             citations=answer.citations,
             data=answer.data,
+            vectors=answer.vectors,
         )
 
 
@@ -66,7 +69,7 @@ class ExactCache:
     async def put(self, key: str, answer: KeptAnswer, *, ttl_s: int) -> None:
         """Keep the answer. It has been paid for and booked: a broker that is away only loses the copy."""
         written = answer.model_dump_json().encode()
-        if len(written) > MAX_BYTES:
+        if len(written) > (MAX_VECTOR_BYTES if answer.vectors else MAX_BYTES):
             return
         try:
             await self._crossing.cross(

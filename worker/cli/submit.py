@@ -33,6 +33,12 @@ from worker.errors import ConfigError
     help="A JSON list of messages, instead of TEXT.",
 )
 @click.option(
+    "--inputs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A JSON list of texts to make vectors of, for an embedding task.",
+)
+@click.option("--dimensions", type=click.IntRange(1), help="How long the vectors shall be. [the task's]")
+@click.option(
     "--documents", type=click.Path(dir_okay=False, path_type=Path), help="JSON lines with id, title and text."
 )
 @click.option("--lane", type=click.Choice(["interactive", "batch"]), default="interactive", show_default=True)
@@ -52,6 +58,8 @@ def submit(
     /,
     text: str | None,
     messages: Path | None,
+    inputs: Path | None,
+    dimensions: int | None,
     documents: Path | None,
     max_output_tokens: int | None,
     wait: bool,
@@ -60,8 +68,8 @@ def submit(
     **fields: Any,
 ) -> None:
     """Submit one job and print its answer; exit code 1 when it ends without one."""
-    if (text is None) == (messages is None):
-        raise click.UsageError("give the text of one user message, or --messages FILE")
+    if [text, messages, inputs].count(None) != 2:
+        raise click.UsageError("give the text of one user message, or --messages FILE, or --inputs FILE")
     if fields["stream"] and not wait:
         raise click.UsageError("--stream waits for the answer: leave out --no-wait")
     fields = {name: value for name, value in fields.items() if value is not None}
@@ -71,7 +79,10 @@ def submit(
         fields["params"] = {"max_output_tokens": max_output_tokens}
     with Fleet() as fleet:
         try:
-            job = fleet.submit(messages=text or read_messages(messages), **fields)
+            if inputs:
+                job = fleet.embed(inputs=read_messages(inputs), dimensions=dimensions, **fields)
+            else:
+                job = fleet.submit(messages=text or read_messages(messages), **fields)
             if not wait:
                 say({"job_id": str(job.job_id)}, as_json=as_json, words=lambda: click.echo(job.job_id))
                 return
@@ -106,13 +117,13 @@ def follow(job: JobHandle, timeout: float, *, as_json: bool) -> None:
 
 
 def read_messages(path: Path | None) -> Any:
-    """The messages in a JSON file. Raises ConfigError."""
+    """The messages, or inputs, in a JSON file. Raises ConfigError."""
     if path is None:
         raise ConfigError("--messages needs a file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: it must hold a list of messages") from error
+        raise ConfigError(f"{path} cannot be read as JSON: it must hold a list") from error
 
 
 def tell(result: JobResult, *, is_printed: bool = False) -> None:
@@ -120,6 +131,10 @@ def tell(result: JobResult, *, is_printed: bool = False) -> None:
     if result.error:
         click.echo(
             f"{result.status}: {result.error.code} ({result.error.status}): {result.error.message}", err=True
+        )
+    elif result.vectors:
+        click.echo(
+            f"{len(result.embeddings)} vectors of {result.vectors.dimensions} dimensions (--json has them)"
         )
     elif not is_printed:
         click.echo(result.text)

@@ -256,6 +256,11 @@ def ending(
     wrong = [f.error for f in failures if isinstance(f.error, WrongAnswer)]
     if wrong:
         return _never_right(ErrorCode(str(wrong[-1].code)), said)
+    if last.kind == FailureKind.INVALID_OUTPUT:
+        advice = "look at the deployment in routing.yaml (model, dimensions), or give its task another model"
+        return JobError.of(
+            ErrorCode.INVALID_OUTPUT, f"no answer was what the job asks for ({said}): {advice}"
+        )
     if all(f.error.kind == FailureKind.CONTEXT_TOO_LONG for f in failures):
         return JobError.of(
             ErrorCode.CONTEXT_TOO_LONG, f"the job is too long for every model ({said}): shorten it"

@@ -59,6 +59,7 @@ def answer_of(result: JobResult) -> Answer:
         tool_calls=tuple(result.tool_calls),
         citations=tuple(result.citations),
         data=result.data,
+        vectors=result.vectors,
         cache=result.cache,
         saved_pico=to_pico(result.saved_usd),
         standing=result,

@@ -12,7 +12,7 @@ from producer_sdk.contract import Finding
 from worker.ledger.tables import IS_KEPT, JOBS
 
 JOBS_A_PAGE = 500
-CONTENT = ("text", "tool_calls", "data", "citations")
+CONTENT = ("text", "tool_calls", "data", "citations", "vectors")
 # Who gets this result again, by an idempotency key, is told why it is empty.
 FORGOTTEN = Finding(
     rule="retention", where="result", action="redacted", detail="the answer is no longer kept"

@@ -38,6 +38,9 @@ def permit(job: Job, routing: RoutingFile) -> Permission | JobError:
         return JobError.of(
             ErrorCode.UNKNOWN_TASK, f"there is no task '{job.task}'{hint}: declare it in routing.yaml"
         )
+    other_kind = _other_kind(job, task, routing)
+    if other_kind:
+        return other_kind
     allowed, denied = aliases_for(task, tenant.tier)
     if not allowed:
         message = (
@@ -45,7 +48,27 @@ def permit(job: Job, routing: RoutingFile) -> Permission | JobError:
             "allow one of them for this tier, or give the task a fallback that it may use"
         )
         return JobError.of(ErrorCode.POLICY_DENIED, message)
-    return Permission(tenant, task, allowed, denied, _most_output(job, task, tenant.tier))
+    most = 0 if task.kind == "embedding" else _most_output(job, task, tenant.tier)
+    return Permission(tenant, task, allowed, denied, most)
+
+
+def _other_kind(job: Job, task: TaskRule, routing: RoutingFile) -> JobError | None:
+    """A job with inputs asks for vectors, one with messages for an answer."""
+    kind = "embedding" if job.inputs else "chat"
+    if kind == task.kind:
+        return None
+    fitting = ", ".join(sorted(one.name for one in routing.tasks.values() if one.kind == kind))
+    named = f"a task of its kind ({fitting})" if fitting else "a task of its kind: there is none yet"
+    if job.inputs:
+        message = (
+            f"task '{task.name}' answers messages and the job has inputs: send messages, or name {named}"
+        )
+    else:
+        message = (
+            f"task '{task.name}' makes vectors of inputs and the job has messages: send inputs "
+            f"(`fleet.embed`), or name {named}"
+        )
+    return JobError.of(ErrorCode.INVALID_JOB, message, reason="kind")
 
 
 def told(permission: Permission, *, deadline_in_s: float) -> dict[str, JsonValue]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pydantic_core
 
-from producer_sdk.contract import ToolCall, Usage
+from producer_sdk.contract import ToolCall, Usage, Vectors
 from worker.job_run import Attempt
 from worker.providers.errors import broken
 from worker.providers.halves import ends_in_half, whole
@@ -18,11 +18,15 @@ MOST_TOOL_CALLS = 1_000
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP call. Headers and body hold keys and prompts: they are never shown."""
+    """One HTTP call. Headers and body hold keys and prompts: they are never shown.
+
+    `is_whole`: it is answered by one body, which its reader takes in pieces, not by a stream of events.
+    """
 
     url: str
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Reply:
     usage: Usage | None
     long_write_tokens: int = 0
     service_tier: str | None = None
+    vectors: Vectors | None = field(default=None, repr=False)
 
 
 class Adapter(Protocol):

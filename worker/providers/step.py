@@ -21,6 +21,7 @@ from worker.providers.anthropic import Anthropic
 from worker.providers.body import pieces
 from worker.providers.charge import MODEL_UNKNOWN, TIER_UNKNOWN, Charge, charge
 from worker.providers.client import called_at
+from worker.providers.embeddings import check_model, embedding_adapter
 from worker.providers.errors import broken, not_a_stream, refused
 from worker.providers.gemini import Gemini
 from worker.providers.keys import Keys
@@ -28,6 +29,7 @@ from worker.providers.openai import OpenAI
 from worker.providers.rate_headers import exhausted_s
 from worker.providers.reply import Adapter, Reader, Reply, Request
 from worker.providers.sse import EventStream, StreamTooLarge
+from worker.providers.vectors_reader import VectorsReader
 from worker.rate_card import RateCard
 from worker.routing_file import Dialect, Provider, Tenant
 
@@ -71,7 +73,8 @@ class CallProvider:
         """The answer. Raises ProviderError, LeaseLost before the first byte, and CancelledError once it has hung up."""
         started = time.monotonic()
         provider, tenant = attempt.call.deployment.provider, attempt.job_run.tenant
-        adapter = self._adapters[provider.dialect]
+        makes_vectors = attempt.call.deployment.embedding is not None
+        adapter = embedding_adapter(attempt) if makes_vectors else self._adapters[provider.dialect]
         base_url, key = called_at(provider, self._local_url), self._key(provider, tenant)
         request = adapter.request(attempt, base_url=base_url, key=key)
         request.headers.update({"content-type": "application/json", ATTEMPT_HEADER: str(attempt.id)})
@@ -86,6 +89,8 @@ class CallProvider:
             if error.kind == FailureKind.AUTH and changed:
                 raise failures.key_changed(provider.name, error) from error
             raise
+        if reply.vectors:
+            check_model(attempt, reply)
         charged = charge(attempt, reply, cards=self._cards, answered_at=datetime.now(UTC))
         if charged.flag:
             self._warn(attempt, charged.flag)
@@ -135,7 +140,7 @@ class _Exchange:
             attempt.exhausted_s = exhausted_s(headers, now=datetime.now(UTC))
             if response.status_code != 200:
                 raise _with_hint(await self._refusal(response), attempt.exhausted_s)
-            if not _is_stream(response):
+            if not self._request.is_whole and not _is_stream(response):
                 raise not_a_stream(await _some_of(response))
             await self._read(response, attempt)
             await self._cross("after_last")
@@ -182,6 +187,8 @@ class _Exchange:
             if self.reader.closed:
                 await _last_bytes(chunks)
                 break
+        if isinstance(self.reader, VectorsReader):
+            await asyncio.to_thread(self.reader.end)
         self._ended = True
         if not self.reader.finished:
             raise broken(
@@ -194,6 +201,9 @@ class _Exchange:
 
     def _take(self, chunk: bytes) -> None:
         try:
+            if self._request.is_whole:
+                self.reader.take("", chunk)
+                return
             for event in self._events.feed(chunk):
                 self.reader.take(event.name, event.data)
         except StreamTooLarge as error:
@@ -292,4 +302,5 @@ def _answer(attempt: Attempt, reply: Reply, charged: Charge, *, latency_ms: int)
         rate_card_id=charged.card_id,
         price_flag=charged.flag,
         exhausted_s=attempt.exhausted_s,
+        vectors=reply.vectors,
     )

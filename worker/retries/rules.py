@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from producer_sdk.contract import MEANINGS, AttemptSummary, ErrorCode, Job
 
-_CONTENT = {"task", "messages", "documents", "params", "prompt_version"}
+_CONTENT = {"task", "messages", "documents", "inputs", "params", "prompt_version"}
 MOST_WAIT_S = 60.0
 NEVER_S = 3600.0  # what is said of a token that never comes
 MOST_WAITED_MS = 86_400_000  # a replay that has found no token in a day ends

@@ -16,6 +16,7 @@ from worker.rate_card import RateCard
 from worker.routing import strategies
 from worker.routing.strategies import Asked
 from worker.routing.tokens import InputBound
+from worker.routing.vectors import unfit_vectors, vector_space
 from worker.routing_file import Deployment
 from worker.speed import Speed, expected_tokens
 
@@ -30,6 +31,7 @@ class Cause(IntEnum):
     TOO_DEAR = 1
     TOO_LONG = 2
     REFUSES = 3
+    OTHER_SHAPE = 4
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def plan(
     if wrong:
         return Planned(Plan(()), job_run.max_output_tokens, JobError.of(ErrorCode.INVALID_JOB, wrong))
     task = job_run.known_task()
+    space = vector_space(usable(job_run, cards=cards, missing=missing))
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
     orders = _Orders(job_run, cards, bounds, speeds or {})
     output, needed = job_run.max_output_tokens, needs(job_run.messages, job_run.job.params)
@@ -102,9 +105,14 @@ def plan(
             name = deployment.name
             if name in calls or name in left_out:
                 continue
-            asked = output if calls else min(output, deployment.max_output_tokens)
-            need = _Need(asked, limit, bounds.get(name, _UNBOUND), orders.ms.get(name), needed)
-            found = _call(deployment, alias, card=cards.get(name), missing=missing.get(name), need=need)
+            asked, bound = (
+                output if calls else min(output, deployment.max_output_tokens),
+                bounds.get(name, _UNBOUND),
+            )
+            need = _Need(asked, limit, bound, orders.ms.get(name), needed)
+            found = _other_vectors(deployment, job_run, space, bound) or _call(
+                deployment, alias, card=cards.get(name), missing=missing.get(name), need=need
+            )
             if isinstance(found, LeftOut):
                 left_out[name] = found
             else:
@@ -190,7 +198,7 @@ def _call(
         reason = f"it writes at most {deployment.max_output_tokens} tokens, the answer may have {need.output}"
         return LeftOut(deployment.name, Cause.UNUSABLE, reason)
     at_least, room = need.input.lowest, deployment.context_tokens
-    if at_least + need.output > room:
+    if deployment.embedding is None and at_least + need.output > room:
         reason = f"context too long: at least {at_least} + {need.output} tokens, it takes {room}"
         return LeftOut(deployment.name, Cause.TOO_LONG, reason)
     highest = card.highest(input_tokens=need.input.highest, output_tokens=need.output)
@@ -227,12 +235,33 @@ def followed_up(
     return replace(longer, follow_up=messages)
 
 
+def _other_vectors(
+    deployment: Deployment, job_run: JobRun, space: str | None, bound: InputBound
+) -> LeftOut | None:
+    """Why an embedding model cannot make this job's vectors in one call, or None."""
+    limits, name = deployment.embedding, deployment.name
+    if limits is None:
+        return None
+    if space is not None and limits.vector_space != space:
+        return LeftOut(name, Cause.UNUSABLE, f"its vectors cannot be compared with those of {space}")
+    if bound.longest > deployment.context_tokens:
+        reason = f"one input has at least {bound.longest} tokens, it takes {deployment.context_tokens}"
+        return LeftOut(name, Cause.TOO_LONG, reason)
+    why = unfit_vectors(
+        limits, job_run.dimensions(deployment), inputs=len(job_run.job.inputs), at_least=bound.lowest
+    )
+    return LeftOut(name, Cause.OTHER_SHAPE, why) if why else None
+
+
 def _nothing_left(left_out: tuple[LeftOut, ...]) -> JobError:
     """The end of a job that no deployment can take: what the producer can change first."""
     causes = {left.cause for left in left_out if left.cause is not Cause.UNUSABLE}
     named = "; ".join(f"{left.name}: {left.reason}" for left in left_out[:_MOST_NAMED])
     more = f"; and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
-    if causes == {Cause.TOO_LONG}:
+    if causes == {Cause.OTHER_SHAPE}:
+        advice = "split the inputs over several jobs (submit_many), or ask for other dimensions"
+        return JobError.of(ErrorCode.INVALID_JOB, f"no model takes this job ({named}{more}): {advice}")
+    if causes <= {Cause.TOO_LONG, Cause.OTHER_SHAPE} and Cause.TOO_LONG in causes:
         return JobError.of(
             ErrorCode.CONTEXT_TOO_LONG, f"the job is too long for every model ({named}{more}): shorten it"
         )

@@ -20,7 +20,7 @@ from worker.routing.chat_formats import ChatFormat
 Count = Callable[[str], int]
 
 BYTES_PER_TOKEN = 6  # more than real text has: a text left out for its length is surely too long
-_SPECIAL_AS_TEXT = 16  # no less than the tokens of a special token's name, where it is read as text
+SPECIAL_AS_TEXT = 16  # no less than the tokens of a special token's name, where it is read as text
 _PIECE = 100_000  # characters looked at in one go, so that other threads come in between
 # Characters that Unicode's normal forms NFC and NFKC write with more bytes, and some neighbours (Unicode 16).
 _GROWING = re.compile(
@@ -34,10 +34,14 @@ _GROWING = re.compile(
 
 @dataclass(frozen=True)
 class InputBound:
-    """Never fewer tokens than the provider counts, and what it surely counts at least."""
+    """Never fewer tokens than the provider counts, and what it surely counts at least.
+
+    `longest`: what it surely counts of the longest input, where each is on its own.
+    """
 
     highest: int
     lowest: int
+    longest: int = 0
 
 
 def input_bound(
@@ -99,7 +103,7 @@ class _Counted:
             "NFC", text
         ):  # then a count may be one of bytes
             return _bytes(text) // BYTES_PER_TOKEN
-        return max(0, self.count(text.strip()) - _SPECIAL_AS_TEXT * text.count("<|"))
+        return max(0, self.count(text.strip()) - SPECIAL_AS_TEXT * text.count("<|"))
 
 
 def _texts(message: Message) -> tuple[tuple[str, ...], int]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from worker.routing.chat_formats import chat_format
+from worker.routing.embedding_bounds import input_format
 from worker.routing.tokens import Count, most_bytes
 from worker.routing_file import Deployment, Tokenizer
 
@@ -28,15 +29,20 @@ def load(deployments: Iterable[Deployment]) -> dict[Tokenizer, Count]:
 
     None of them without the extra `tokens`.
     """
-    wanted = {chat_format(deployment).vocabulary for deployment in deployments} - {"bytes"}
+    wanted = {vocabulary_of(deployment) for deployment in deployments} - {"bytes"}
     return {name: _counter(name) for name in sorted(wanted)} if quicktok else {}
+
+
+def vocabulary_of(deployment: Deployment) -> Tokenizer:
+    """What its input is counted by."""
+    return input_format(deployment).vocabulary if deployment.embedding else chat_format(deployment).vocabulary
 
 
 def uncounted(deployments: Iterable[Deployment]) -> list[str]:
     """The names of those that have a vocabulary which is not installed here: their input is bounded by its bytes."""
     if quicktok:
         return []
-    return sorted({d.name for d in deployments if chat_format(d).vocabulary != "bytes"})
+    return sorted({d.name for d in deployments if vocabulary_of(d) != "bytes"})
 
 
 def without_extra(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from worker.capabilities import taken_by
 from worker.routing_file import Deployment, Dialect, Provider, Strategy, Tokenizer
+from worker.routing_load.embeddings import EMBEDDING_KEYS, limits_of, says_embedding
 from worker.routing_load.prices import price_of
 from worker.routing_load.takes import capabilities_of
 from worker.routing_load.yaml_nodes import Place
@@ -24,6 +25,8 @@ DEPLOYMENT_KEYS = (
     "service_tier",
     "answers_as",
     "capabilities",
+    "kind",
+    *EMBEDDING_KEYS,
 )
 # What a call may ask for. Anthropic calls its default tier `standard`, and takes no other tier by name.
 SERVICE_TIERS: dict[Dialect, tuple[str, ...]] = {
@@ -68,13 +71,16 @@ def _deployments(
 
 
 def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
-    required = ("provider", "model", "context_tokens", "max_output_tokens")
+    makes_vectors = says_embedding(place)
+    required = ("provider", "model", "context_tokens", "dimensions" if makes_vectors else "max_output_tokens")
     fields = place.fields(DEPLOYMENT_KEYS, required=required)
     at = fields.entries.get("provider")
     provider = providers.get(at.name_of(providers, "provider") if at else "")
     model = fields.text("model") or "?"
     context_tokens = fields.whole("context_tokens", high=100_000_000) or 1
-    max_output_tokens = fields.whole("max_output_tokens", high=100_000_000) or 1
+    embedding = limits_of(fields, provider, model)
+    most = fields.whole("max_output_tokens", high=100_000_000) or 1
+    max_output_tokens = 0 if embedding else most
     if "max_output_tokens" in fields.entries and max_output_tokens > context_tokens:
         fields.entries["max_output_tokens"].fault(f"it is over context_tokens ({context_tokens}): lower it")
     weight = fields.whole("weight", low=0, high=1_000_000)
@@ -85,11 +91,14 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
         context_tokens=context_tokens,
         max_output_tokens=max_output_tokens,
         weight=1 if weight is None else weight,
-        price=price_of(fields.entries["price"]) if "price" in fields.entries else None,
+        price=price_of(fields.entries["price"], makes_vectors=makes_vectors)
+        if "price" in fields.entries
+        else None,
         tokenizer=fields.choice("tokenizer", get_args(Tokenizer)),
         service_tier=fields.choice("service_tier", SERVICE_TIERS[provider.dialect]) if provider else None,
         answers_as=_texts(fields.entries.get("answers_as")),
         capabilities=capabilities_of(fields),
+        embedding=embedding,
     )
     if deployment.service_tier and "service_tier" not in taken_by(deployment):
         fields.entries["service_tier"].fault("its capabilities say that it takes none: remove one of them")

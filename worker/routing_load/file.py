@@ -16,6 +16,7 @@ from worker.errors import ConfigError
 from worker.routing_file import NO_BUDGET, RoutingFile
 from worker.routing_load.aliases import alias_of, check_same_everywhere
 from worker.routing_load.budgets import BUDGET_KEYS, budget_of
+from worker.routing_load.kinds import check_aliases, check_tasks, check_tiers
 from worker.routing_load.providers import provider_of
 from worker.routing_load.tasks import check_task_name, check_tenant_name, task_of
 from worker.routing_load.tiers import tenant_of, tier_of
@@ -101,6 +102,7 @@ def _read(
         )
         for name, task in entries.items():
             check_task_name(task, name)
+        check_tasks(entries, routing.tasks, around.aliases)
     else:
         source = replace(source, around=b"")
         routing = _whole_file(root, local_url)
@@ -116,9 +118,12 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
     )
     aliases = _named(fields.entries_of("aliases"), lambda _name, alias: alias_of(alias, providers))
     check_same_everywhere(aliases.values())
+    deployments = {name: alias.deployments for name, alias in aliases.items()}
+    check_aliases({name: alias.places for name, alias in aliases.items()}, deployments)
     tasks = _named(fields.entries_of("tasks"), lambda name, task: task_of(name, task, aliases))
     for name, task in fields.entries_of("tasks").items():
         check_task_name(task, name)
+    check_tasks(fields.entries_of("tasks"), tasks, deployments)
     tiers = _named(
         fields.entries_of("tiers"),
         lambda name, tier: tier_of(name, tier, aliases, tasks),
@@ -126,6 +131,10 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
     tenants = _named(
         fields.entries_of("tenants"),
         lambda name, tenant: tenant_of(name, tenant, tiers, (aliases, tasks), providers=providers),
+    )
+    check_tiers(fields.entries_of("tiers"), tiers, deployments)
+    check_tiers(
+        fields.entries_of("tenants"), {name: tenant.tier for name, tenant in tenants.items()}, deployments
     )
     for name, tenant in fields.entries_of("tenants").items():
         check_tenant_name(tenant, name)
@@ -135,7 +144,7 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
     return RoutingFile(
         version="",
         providers=providers,
-        aliases={name: alias.deployments for name, alias in aliases.items()},
+        aliases=deployments,
         tasks=tasks,
         tiers=tiers,
         tenants=tenants,

@@ -17,10 +17,12 @@ _TOKENS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _TIER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 
 
-def price_of(place: Place) -> Price:
-    """The price that stands here; each mistake is a fault of its own."""
+def price_of(place: Place, *, makes_vectors: bool = False) -> Price:
+    """The price that stands here; each mistake is a fault of its own. Vectors are paid by their input alone."""
     if "free" in place.names():
         return _free(place)
+    if makes_vectors:
+        return _priced(place.fields(("input",), required=("input",)), {})
     fields = place.fields(PRICE_KEYS, required=("input", "output"))
     tiers = {name: _tier(name, at) for name, at in fields.entries_of("service_tiers").items()}
     return _priced(fields, tiers)

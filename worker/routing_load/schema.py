@@ -12,12 +12,13 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from producer_sdk.contract.control import CONTROL_PREFIX
-from producer_sdk.contract.job import TaskName, TenantName
+from producer_sdk.contract.job import MOST_DIMENSIONS, MOST_INPUTS, TaskName, TenantName
 from worker.capability_rows import CAPABILITIES
 from worker.rate_card import DEFAULT_TIER
-from worker.routing_file import Action, Dialect, Strategy, Tokenizer
+from worker.routing_file import Action, Dialect, Kind, Strategy, Tokenizer
 from worker.routing_load.aliases import ALIAS_KEYS, DEPLOYMENT_KEYS, SERVICE_TIERS
 from worker.routing_load.budgets import BUDGET_KEYS
+from worker.routing_load.embeddings import CHAT_KEYS, EMBEDDING_KEYS
 from worker.routing_load.file import SECTIONS
 from worker.routing_load.prices import PRICE_KEYS, RATE_KEYS, TIER_KEYS
 from worker.routing_load.providers import KEY_KEYS, LOCAL_URL_ENV, PROVIDER_KEYS
@@ -161,14 +162,31 @@ DEPLOYMENT: Mapping[str, Schema] = {
     "context_tokens": whole("Its window: what is surely longer is left out.", high=100_000_000),
     "max_output_tokens": whole("The longest answer that it writes.", high=100_000_000),
     "weight": whole("Its share of first tries, 1 if left out. 0: the last resort.", low=0, high=1_000_000),
-    "price": {"$ref": "#/$defs/price"},
+    "price": {"description": "What it costs. Left out: what genai-prices says.", "type": "object"},
     "tokenizer": choice("The model's vocabulary. Left out: by its name.", get_args(Tokenizer)),
     "service_tier": choice(
         "What its calls ask for. Left out: nothing.",
         tuple(dict.fromkeys(tier for tiers in SERVICE_TIERS.values() for tier in tiers)),
     ),
     "capabilities": _TAKES,
+    "kind": choice("What it is called for, chat if left out.", get_args(Kind)),
+    "dimensions": whole("How long its vectors are where nothing is asked for.", high=MOST_DIMENSIONS),
+    "min_dimensions": whole("The shortest vectors that it makes.", high=MOST_DIMENSIONS),
+    "max_inputs": whole("The most inputs of one call.", high=MOST_INPUTS),
+    "max_call_tokens": whole("The most tokens of one call's inputs.", high=100_000_000),
+    "vector_space": text("Whose vectors its own can be compared with. Left out: its model's."),
     "answers_as": one_or_more("Other names that its answers carry as their model.", _MODEL),
+}
+_OF_ITS_KIND: Schema = {
+    "if": {"properties": {"kind": {"const": "embedding"}}, "required": ["kind"]},
+    "then": {
+        "required": ["dimensions"],
+        "properties": {"price": {"$ref": "#/$defs/input_price"}} | dict.fromkeys(CHAT_KEYS, False),
+    },
+    "else": {
+        "required": ["max_output_tokens"],
+        "properties": {"price": {"$ref": "#/$defs/price"}} | dict.fromkeys(EMBEDDING_KEYS, False),
+    },
 }
 TASK: Mapping[str, Schema] = {
     "default": text("The alias that is tried first."),
@@ -181,6 +199,8 @@ TASK: Mapping[str, Schema] = {
     "max_cost_usd": usd("The most that the whole chain may cost."),
     "requires_citations": truth("An answer must quote the job's documents, and its quotes are checked."),
     "max_output_tokens": whole("The longest answer.", high=100_000_000),
+    "kind": choice("What its jobs are, chat if left out.", get_args(Kind)),
+    "dimensions": whole("How long its vectors are where the job does not say.", high=MOST_DIMENSIONS),
     "cache_ttl_s": whole(
         "For how many seconds an answer is given again to the same question. 0: never.",
         low=0,
@@ -271,7 +291,6 @@ def routing_schema() -> Schema:
 def _definitions() -> Schema:
     amounts = ("input", "output")
     is_free = {"required": ["free"]}
-    deployment = ("provider", "model", "context_tokens", "max_output_tokens")
     return {
         "provider": mapping("A provider.", PROVIDER_KEYS, PROVIDER, required=("dialect",))
         | {"anyOf": [{"required": ["base_url"]}, {"required": ["base_url_env"]}]}
@@ -282,7 +301,12 @@ def _definitions() -> Schema:
                 mapping("Deployments and their strategy.", ALIAS_KEYS, ALIAS, ("deployments",)),
             ]
         },
-        "deployment": mapping("A model at a provider.", DEPLOYMENT_KEYS, DEPLOYMENT, required=deployment),
+        "deployment": mapping(
+            "A model at a provider.", DEPLOYMENT_KEYS, DEPLOYMENT, ("provider", "model", "context_tokens")
+        )
+        | _OF_ITS_KIND,
+        "input_price": mapping("What its input costs.", PRICE_KEYS, PRICE)
+        | {"oneOf": [{"required": ["input"]}, {"required": ["free"]}], "maxProperties": 1},
         "price": mapping("What it costs. Left out: what genai-prices says.", PRICE_KEYS, PRICE)
         | {
             "if": is_free,
@@ -291,7 +315,12 @@ def _definitions() -> Schema:
         },
         "tier_price": mapping("The prices of a service tier.", TIER_KEYS, PRICE, required=amounts),
         "rates": mapping("The prices of a request of this size.", RATE_KEYS, RATES, required=amounts),
-        "task": mapping("A task.", TASK_KEYS, TASK, required=("default",)),
+        "task": mapping("A task.", TASK_KEYS, TASK, required=("default",))
+        | {
+            "if": {"properties": {"kind": {"const": "embedding"}}, "required": ["kind"]},
+            "then": {"properties": dict.fromkeys(("max_output_tokens", "requires_citations"), False)},
+            "else": {"properties": {"dimensions": False}},
+        },
         "tier": mapping("A tier.", LIMIT_KEYS, LIMIT),
         "tenant": {
             "anyOf": [

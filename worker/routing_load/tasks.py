@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from producer_sdk.contract.control import CONTROL_PREFIX
-from producer_sdk.contract.job import TaskName, TenantName
-from worker.routing_file import TaskRule
+from producer_sdk.contract.job import MOST_DIMENSIONS, TaskName, TenantName
+from worker.routing_file import Kind, TaskRule
 from worker.routing_load.yaml_nodes import Place
 
 TASK_KEYS = (
@@ -20,6 +21,8 @@ TASK_KEYS = (
     "max_output_tokens",
     "cache_ttl_s",
     "hedge_after_ms",
+    "kind",
+    "dimensions",
 )
 _TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
 _TENANT_NAME: TypeAdapter[str] = TypeAdapter(TenantName)
@@ -39,6 +42,8 @@ def task_of(name: str, place: Place, aliases: Collection[str]) -> TaskRule:
         max_output_tokens=fields.whole("max_output_tokens", high=100_000_000),
         cache_ttl_s=fields.whole("cache_ttl_s", low=0, high=31_536_000) or 0,
         hedge_after_ms=fields.whole("hedge_after_ms", high=86_400_000),
+        kind=fields.choice("kind", get_args(Kind)) or "chat",
+        dimensions=fields.whole("dimensions", high=MOST_DIMENSIONS),
     )
 
 

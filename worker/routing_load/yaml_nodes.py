@@ -74,6 +74,12 @@ class Place:
             entries[key.value] = self.below(key.value, value)
         return entries
 
+    def entry(self, name: str) -> Place | None:
+        """The value under a key, if there is one; nothing here is a fault."""
+        entries = self.node.value if isinstance(self.node, yaml.MappingNode) else []
+        found = [value for key, value in entries if key.value == name]
+        return self.below(name, found[0]) if found else None
+
     def fields(self, known: Collection[str], required: Collection[str] = ()) -> Fields:
         """A mapping with a known set of keys; others are faults, missing required ones too."""
         entries = self.entries()

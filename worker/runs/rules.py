@@ -3,7 +3,7 @@
 A loop seldom asks the very same twice: its prompt counts the attempts, or says what time it is. So white space, letter
 case, dated or labelled readings of a clock and numbered attempts are left out of the comparison. Other numbers, dates,
 round times and ids stay in it, for they are what legitimate work differs by (page 7, ticket 1017, the hour from
-10:00:00); documents are compared to the letter.
+10:00:00); documents and the inputs of an embedding are compared to the letter.
 
 A conversation that grows is never the same request twice. Of one with more messages than these, its last two turns are
 compared as well, and count only when it has grown since they were last seen: in a map over inputs that end in the same
@@ -71,6 +71,7 @@ def sameness(job: Job) -> Sameness:
             job.prompt_version,
             job.model_dump(include=_PARAMS, exclude_defaults=True),
             [[document.id, document.text] for document in job.documents],
+            *([job.inputs] if job.inputs else []),
         ]
     )
     turns = [_turn(message) for message in job.messages]

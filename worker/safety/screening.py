@@ -9,6 +9,8 @@ from producer_sdk.contract import ErrorCode, Finding, Job, JobError
 from worker.routing_file import Action, Tier
 from worker.safety.rules import Channel, Verdict
 
+MOST_FINDINGS = 500  # a result has room for them beside its vectors
+
 
 @dataclass(frozen=True)
 class Untrusted:
@@ -17,6 +19,7 @@ class Untrusted:
     where: str
     channel: Channel
     text: str
+    is_followed: bool = True  # a model reads it; what only becomes a vector is never followed
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Screened:
 
 
 def untrusted_texts(job: Job) -> tuple[Untrusted, ...]:
-    """Tool results and documents, in the job's order; empty texts are left out."""
+    """Tool results, documents and inputs, in the job's order; empty texts are left out."""
     tools = (
         Untrusted(f"messages[{number}]", "tool_result", message.text)
         for number, message in enumerate(job.messages)
@@ -38,11 +41,15 @@ def untrusted_texts(job: Job) -> tuple[Untrusted, ...]:
         Untrusted(f"documents[{number}]", "document", "\n".join(filter(None, (doc.title, doc.url, doc.text))))
         for number, doc in enumerate(job.documents)
     )
-    return tuple(found for found in (*tools, *documents) if found.text)
+    inputs = (
+        Untrusted(f"inputs[{number}]", "document", text, is_followed=False)
+        for number, text in enumerate(job.inputs)
+    )
+    return tuple(found for found in (*tools, *documents, *inputs) if found.text)
 
 
 def screen(texts: Sequence[Untrusted], verdicts: Sequence[Verdict], tier: Tier) -> Screened:
-    """Strong rules are acted on as the tier says, weak ones are flagged."""
+    """Strong rules are acted on as the tier says, weak ones are flagged, as are all in what no model follows."""
     actions: dict[Channel, Action] = {
         "tool_result": tier.unsafe_tool_result,
         "document": tier.unsafe_document,
@@ -50,13 +57,17 @@ def screen(texts: Sequence[Untrusted], verdicts: Sequence[Verdict], tier: Tier) 
     findings: list[Finding] = []
     blocking: Untrusted | None = None
     for text, verdict in zip(texts, verdicts, strict=True):
-        blocks = bool(verdict.strong) and actions[text.channel] == "block"
+        blocks = bool(verdict.strong) and text.is_followed and actions[text.channel] == "block"
         blocking = blocking or (text if blocks else None)
         findings += (
             Finding(rule=rule, where=text.where, action="blocked" if blocks else "flagged")
             for rule in verdict.strong
         )
         findings += (Finding(rule=rule, where=text.where, action="flagged") for rule in verdict.weak)
+    if len(findings) > MOST_FINDINGS:
+        more = f"{len(findings) - MOST_FINDINGS} more findings"
+        rest = Finding(rule="more", where="job", action="flagged", detail=more)
+        findings = [*sorted(findings, key=lambda one: one.action != "blocked")[:MOST_FINDINGS], rest]
     return Screened(tuple(findings), _blocked(blocking, findings) if blocking else None)
 
 

@@ -45,7 +45,7 @@ def sentence_for(fields: Any) -> str:
         ({"messages": [{"role": "user", "content": [{"type": "text", "txt": "x"}]}]}, "did you mean 'text'?"),
         ({"messages": [{"role": "user", "content": [{"type": SECRET}]}]}, "should be one of 'text', 'image'"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "needs the tool_call_id"),
-        ({"messages": []}, "job.messages: List should have at least 1 item"),
+        ({"messages": []}, "job.messages: give the job messages, or inputs"),
         ({"job_id": SECRET}, "job.job_id: Input should be a UUID"),
         ({"tenant": None}, "job.tenant: "),
         ({"documents": [{"text": "x"}]}, "job.documents[0].id: this field is required"),

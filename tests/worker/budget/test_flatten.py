@@ -118,7 +118,7 @@ def test_the_shipped_models_have_every_tier_step_and_hour_that_genai_prices_know
 def test_every_model_that_genai_prices_knows_costs_the_same_or_is_refused():
     chance, compared, finer = random.Random(1), 0, 0
     for provider in get_snapshot().providers:
-        found = flattened([(m.id, provider.id, "", m.id) for m in provider.models], NOW)
+        found = flattened([(m.id, provider.id, "", m.id, "chat") for m in provider.models], NOW)
         for model in provider.models:
             if "missing" in found[model.id] or provider.find_model(model.id) is not model:
                 continue
@@ -161,8 +161,29 @@ def has_finer_rates(model: types.ModelInfo) -> bool:
     return any(amount * 10**6 % 1 for amount in flat)
 
 
+def test_every_embedding_model_that_genai_prices_knows_costs_the_same():
+    compared = set()
+    for provider in get_snapshot().providers:
+        names = [model.id for model in provider.models if "embed" in model.id.lower()]
+        found = flattened([(name, provider.id, "", name, "embedding") for name in names], NOW)
+        for name in names:
+            assert "missing" not in found[name], (provider.id, name)
+            card = known_card(deployment(provider.id, name), found[name])
+            for tier, tokens in itertools.product(card.tiers, (1, 1_000, 2_999_999)):
+                cost = card.cost(Usage(input_tokens=tokens), at=NOW, service_tier=tier)
+                assert cost == theirs({"input_tokens": tokens}, name, provider.id, NOW, tier)
+            assert card.highest(input_tokens=1_000, output_tokens=0) >= card.cost(Usage(input_tokens=1_000))
+            compared.add(name)
+    assert {"text-embedding-3-small", "text-embedding-3-large", "gemini-embedding-001"} <= compared
+
+
+def test_an_embedding_model_has_no_price_as_a_chat_model():
+    [found] = flattened([("d", "openai", "", "text-embedding-3-small", "chat")], NOW).values()
+    assert found == {"missing": "no price"}
+
+
 def test_a_price_that_is_known_to_change_on_a_date_changes_on_that_date():
-    [found] = flattened([("d", "google", "", "gemini-4-argon")], NOW).values()
+    [found] = flattened([("d", "google", "", "gemini-4-argon", "chat")], NOW).values()
     card = known_card(deployment("google", "gemini-4-argon"), found)
     counts = dict.fromkeys(any_usage(random.Random()), 0) | {"input_tokens": 1000, "output_tokens": 1000}
     costs = set()
@@ -205,7 +226,7 @@ def test_what_gemini_reports_is_charged_as_genai_prices_reads_and_charges_it(
 
 def test_a_date_that_has_come_is_the_only_price_left():
     before, after = (
-        flattened([("d", "deepseek", "", "deepseek-v4-pro")], at)["d"]["tiers"]["default"]
+        flattened([("d", "deepseek", "", "deepseek-v4-pro", "chat")], at)["d"]["tiers"]["default"]
         for at in (datetime(2026, 8, 16, tzinfo=UTC), datetime(2026, 8, 17, tzinfo=UTC))
     )
     rise = (date(2026, 8, 17) - date(1970, 1, 1)).days
@@ -214,7 +235,7 @@ def test_a_date_that_has_come_is_the_only_price_left():
 
 
 def test_dated_names_of_other_models_are_told_apart():
-    found = flattened([("a", "openai", "", "gpt-4o"), ("b", "openai", "", "gpt-5-mini")], NOW)
+    found = flattened([("a", "openai", "", "gpt-4o", "chat"), ("b", "openai", "", "gpt-5-mini", "chat")], NOW)
     assert found["a"]["other_models"] == ["gpt-4o-2024-05-13"]
     assert found["b"]["other_models"] == []
 
@@ -227,5 +248,5 @@ def test_a_provider_that_sells_anothers_models_has_the_tiers_of_none():
         for m in ("gpt-6-luna", "gpt-5.5", "gpt-5-nano")
         if m not in own and azure.find_model(m, all_providers=get_snapshot().providers)
     )
-    [found] = flattened([("d", "azure", "", name)], NOW).values()
+    [found] = flattened([("d", "azure", "", name, "chat")], NOW).values()
     assert set(found["tiers"]) == {"default"}

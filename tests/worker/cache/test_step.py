@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from array import array
 from dataclasses import replace
 
 import pytest
@@ -16,14 +18,15 @@ from producer_sdk.contract import (
     Tool,
     ToolCall,
     Usage,
+    Vectors,
 )
 from tests.servers import Valkey
-from tests.worker.job_runs import Rest, answer_of, document, job_of, routing_of, run_of
+from tests.worker.job_runs import Rest, answer_of, deployment, document, job_of, routing_of, run_of
 from worker.cache.rules import cache_key
 from worker.cache.step import AnswerFromCache
 from worker.cache.store import MAX_BYTES, ExactCache, KeptAnswer
 from worker.errors import JobStopped
-from worker.routing_file import TaskRule, Tenant, Tier
+from worker.routing_file import EmbeddingLimits, TaskRule, Tenant, Tier
 
 ROUTING = routing_of(
     tasks={
@@ -178,3 +181,54 @@ async def test_a_paid_answer_is_not_lost_when_the_broker_goes_away(own_valkey: V
 
 def test_a_standing_result_is_not_kept_with_the_answer():
     assert "standing" not in KeptAnswer.of(replace(answer_of(), saved_pico=3)).model_dump()
+
+
+def embedding(
+    *inputs: str, spaces: tuple[str, ...] = ("e",), task: int | None = None, job: int | None = None
+):
+    deployments = tuple(
+        replace(deployment(space), embedding=EmbeddingLimits(8, 1, 100, space)) for space in spaces
+    )
+    rule = TaskRule("embed", "vectors", cache_ttl_s=60, kind="embedding", dimensions=task)
+    routing = replace(ROUTING, tasks={"embed": rule}, aliases={"vectors": deployments})
+    params = GenerationParams(dimensions=job)
+    asked = job_of(messages=[], task="embed", inputs=list(inputs), params=params)
+    return run_of(asked, routing=routing)
+
+
+async def test_the_same_inputs_get_the_same_vectors_without_a_call(step: AnswerFromCache):
+    vectors = Vectors.packed([array("f", [1, 0])], dimensions=2)
+    rest = Rest(answer_of("", vectors=vectors))
+    for _time in range(2):
+        assert (await step.run(embedding("a"), rest)).vectors == vectors
+    assert len(rest.saw) == 1
+
+
+def test_other_inputs_another_length_or_another_models_vectors_are_another_question():
+    keys = {
+        cache_key(one)
+        for one in (
+            embedding("a"),
+            embedding("b"),
+            embedding("a", "b"),
+            embedding("b", "a"),
+            embedding("a", task=4),
+            embedding("a", job=5),
+            embedding("a", spaces=("f",)),
+            embedding("a", spaces=("e", "f")),
+        )
+    }
+    assert len(keys) == 8
+
+
+async def test_vectors_are_kept_up_to_a_limit_of_their_own(step: AnswerFromCache):
+    for numbers, calls in ((180_000, 1), (210_000, 2)):
+        vectors = Vectors.packed([array("f", [1.5] * numbers)], dimensions=1)
+        rest = Rest(answer_of("", vectors=vectors))
+        for _time in range(2):
+            await step.run(embedding(f"{numbers} numbers"), rest)
+        assert len(rest.saw) == calls
+
+
+def test_what_is_kept_of_a_chat_is_read_by_older_workers():
+    assert "vectors" not in json.loads(KeptAnswer.of(answer_of("yes")).model_dump_json())

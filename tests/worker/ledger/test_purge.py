@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from datetime import UTC, datetime, timedelta
 
+from producer_sdk.contract import Vectors
 from tests.worker.job_runs import Rest
 from tests.worker.ledger.writing import PAID, final_of, journalled, run_with
 from worker.ledger.step import RecordJob
@@ -20,6 +22,15 @@ async def test_requests_and_answers_are_forgotten_and_the_rest_stays(ledger, sql
     assert "secret" not in job.result
     assert job.purged_at is not None
     assert len(sql.events()) == 1
+
+
+async def test_vectors_are_forgotten_too(ledger, sql):
+    run, vectors = run_with(), Vectors.packed([array("f", [0.5, 1])], dimensions=2)
+    final = final_of(run, "").model_copy(update={"vectors": vectors})
+    await ledger.settle(await journalled(ledger, run), PAID, final=final)
+    assert vectors.data in sql.jobs()[0].result
+    await ledger.purge_content(finished_before=_soon())
+    assert vectors.data not in sql.jobs()[0].result
 
 
 async def test_a_job_that_is_forgotten_is_still_not_called_again(ledger):

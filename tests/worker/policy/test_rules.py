@@ -105,3 +105,15 @@ def test_a_job_that_its_lane_stopped_ends_as_what_is_known_of_it(stop, unresolve
     error = rules.end_of_stopped(stop, deliveries=6, unresolved_attempts=unresolved)
     assert error.code == code
     assert error.retryable is False
+
+
+def test_a_job_of_the_other_kind_is_told_what_to_send_and_where():
+    vectors = TaskRule("embed", "vectors", kind="embedding")
+    routing = routing_of(tasks={"ask": TaskRule("ask", "small"), "embed": vectors})
+    inputs = {"inputs": ["text"], "messages": []}
+    wrong = [rules.permit(job_of(task="embed"), routing), rules.permit(job_of(**inputs), routing)]
+    assert [(error.code, error.reason) for error in wrong] == [(ErrorCode.INVALID_JOB, "kind")] * 2
+    assert "send inputs (`fleet.embed`), or name a task of its kind (ask)" in wrong[0].message
+    assert "send messages, or name a task of its kind (embed)" in wrong[1].message
+    right = rules.permit(job_of(task="embed", **inputs), routing)
+    assert (right.aliases, right.max_output_tokens) == (("vectors",), 0)

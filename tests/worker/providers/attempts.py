@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,7 +20,14 @@ from worker.providers.client import open_client
 from worker.providers.keys import Keys
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
-from worker.routing_file import Deployment, Dialect, Provider, RoutingFile
+from worker.routing_file import (
+    Deployment,
+    Dialect,
+    EmbeddingLimits,
+    Provider,
+    RoutingFile,
+    TaskRule,
+)
 from worker.settings import WorkerSettings
 
 T = TypeVar("T")
@@ -65,6 +72,29 @@ def attempt(
         rate_card or card(model if model in TWIN_PRICES else "twin-small"),
         HIGHEST_PICO,
     )
+    return Attempt(job_run, call, number=1, timeout_s=timeout_s)
+
+
+def embedding(
+    base_url: str,
+    dialect: Dialect = "openai",
+    *,
+    inputs: Sequence[str] = ("one", "two"),
+    dimensions: int | None = None,
+    own_dimensions: int = 256,
+    timeout_s: float = 10.0,
+    lease_s: float = 60.0,
+    routing: RoutingFile = _NO_ROUTING,
+) -> Attempt:
+    """One attempt of a job of acme's that makes vectors; the model's own length is `own_dimensions`."""
+    fields = {"tenant": "acme", "task": "embed", "inputs": list(inputs), "params": {"dimensions": dimensions}}
+    job_run = JobRun(Job.model_validate(fields), Lease("tag", time.monotonic() + lease_s), routing)
+    job_run.task = TaskRule("embed", "embed", kind="embedding")
+    provider = Provider(f"twin-{dialect}", dialect, base_url, key_env="TWIN_KEY")
+    limits = EmbeddingLimits(own_dimensions, 1, 2_048, "twin-embed")
+    name = f"{provider.name}/twin-embed"
+    deployment = Deployment(name, provider, "twin-embed", 8_192, 0, embedding=limits)
+    call = PlannedCall(deployment, "embed", card("twin-embed"), HIGHEST_PICO)
     return Attempt(job_run, call, number=1, timeout_s=timeout_s)
 
 

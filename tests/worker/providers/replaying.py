@@ -17,16 +17,19 @@ from worker.routing_file import Dialect
 class Replay(httpx.AsyncBaseTransport):
     """Answers every request with these chunks."""
 
-    def __init__(self, chunks: Sequence[bytes], *, content_type: str = "text/event-stream") -> None:
+    def __init__(
+        self, chunks: Sequence[bytes], *, content_type: str = "text/event-stream", status: int = 200
+    ) -> None:
         self.chunks = chunks
         self.content_type = content_type
+        self.status = status
         self.requests: list[httpx.Request] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer."""
         self.requests.append(request)
         headers = {"content-type": self.content_type}
-        return httpx.Response(200, headers=headers, stream=_Chunks(self.chunks), request=request)
+        return httpx.Response(self.status, headers=headers, stream=_Chunks(self.chunks), request=request)
 
 
 class _Chunks(httpx.AsyncByteStream):

@@ -98,6 +98,8 @@ def test_content_is_what_is_asked_and_nothing_else():
         job_of(task="other"),
     ):
         assert content_hash(other) != same
+    one, two = (job_of(messages=[], inputs=["a", text]) for text in ("b", "c"))
+    assert content_hash(one) != content_hash(two)
 
 
 async def test_a_large_job_is_hashed_off_the_loop_to_the_same_content(step: Both):

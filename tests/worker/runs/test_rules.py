@@ -68,6 +68,11 @@ def test_a_map_over_documents_is_no_loop_whatever_they_differ_by():
     assert len({sameness(job).request for job in jobs}) == len(texts)
 
 
+def test_a_map_over_inputs_is_no_loop_whatever_they_differ_by():
+    jobs = [job_of(messages=[], inputs=["same", f"attempt {number}"]) for number in range(20)]
+    assert len({sameness(job).request for job in jobs}) == 20
+
+
 def test_task_prompt_version_and_parameters_count_and_names_of_jobs_do_not():
     same = sameness(job_of(run_id="a", metadata={"n": "1"}, priority=9))
     assert sameness(job_of(run_id="b", feature="f", parent_job_id="p")) == same

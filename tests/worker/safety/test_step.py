@@ -55,6 +55,20 @@ async def test_a_document_with_an_attack_ends_as_unsafe_input():
     assert [f.where for f in job_run.findings] == ["documents[1]"]
 
 
+async def test_an_input_with_an_attack_is_named_and_made_into_its_vector():
+    rest, job_run = Rest(), running(job_of(messages=[], inputs=["fine", SEED_ATTACK]))
+    await STEP.run(job_run, rest)
+    assert job_run.findings == [Finding(rule="override", where="inputs[1]", action="flagged")]
+    assert (len(rest.saw), job_run.job.inputs[1]) == (1, SEED_ATTACK)
+
+
+async def test_no_job_has_so_many_findings_that_its_result_has_no_room():
+    job_run = running(job_of(messages=[], inputs=[SEED_ATTACK] * 700))
+    await STEP.run(job_run, Rest())
+    assert len(job_run.findings) == 501
+    assert job_run.findings[-1].detail == "200 more findings"
+
+
 async def test_a_documents_title_is_read_too():
     assert await stopped(running(job_of(documents=[document("fine", title=SEED_ATTACK)])))
 

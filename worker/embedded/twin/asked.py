@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Asked:
-    """A call in neutral terms."""
+    """A call in neutral terms; with `dimensions` each turn is an input that becomes a vector of that length."""
 
     dialect: DialectName
     model: str
@@ -51,6 +52,8 @@ class Asked:
     tool_choice: str | None = None
     schema: dict[str, Any] | None = None
     cache_key: str | None = None
+    dimensions: int = 0
+    as_base64: bool = False
 
     @property
     def input_tokens(self) -> int:
@@ -65,6 +68,8 @@ class Said:
     pieces: tuple[str, ...]
     finish: Literal["stop", "length", "tool_calls", "content_filter"]
     tool: str | None = None
+    vectors: tuple[tuple[int, array[float]], ...] = ()  # each with the index that it is sent under
+    as_base64: bool = False
 
     @property
     def text(self) -> str:

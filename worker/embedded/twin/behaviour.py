@@ -53,6 +53,7 @@ class Behaviour:
     output_tokens: int | None = None
     answering_model: str | None = None
     service_tier: str | None = None
+    wrong_vectors: Literal["missing", "twice", "short", "nan", "shuffled"] | None = None
 
     @property
     def by_token(self) -> bool:

@@ -29,11 +29,12 @@ class TwinPrice:
         return {name: Decimal(pico) / 10**6 for name, pico in prices.items()}
 
 
-# Invented for tests and the demo: no provider charges these. USD per million: 0.10/0.40, 1/4, 3/15.
+# Invented for tests and the demo: no provider charges these. USD per million: 0.10/0.40, 1/4, 3/15; 0.02.
 TWIN_PRICES: dict[str, TwinPrice] = {
     "twin-small": TwinPrice(100_000, 400_000, 10_000, 125_000, 200_000),
     "twin-medium": TwinPrice(1_000_000, 4_000_000, 100_000, 1_250_000, 2_000_000),
     "twin-large": TwinPrice(3_000_000, 15_000_000, 300_000, 3_750_000, 6_000_000),
+    "twin-embed": TwinPrice(20_000, 0, 20_000, 20_000, 20_000),
 }
 
 

@@ -13,6 +13,7 @@ from worker.embedded.twin.anthropic_wire import AnthropicWire
 from worker.embedded.twin.behaviour import BadRule, Behaviours
 from worker.embedded.twin.books import Books
 from worker.embedded.twin.dialect import Dialect
+from worker.embedded.twin.embeddings_wire import GeminiEmbeddingsWire, OpenAIEmbeddingsWire
 from worker.embedded.twin.gemini_wire import GeminiWire
 from worker.embedded.twin.openai_wire import OpenAIWire
 from worker.embedded.twin.prices import TWIN_PRICES
@@ -73,6 +74,10 @@ class Twin:
                 web.post("/v1/chat/completions", self._calls(OpenAIWire())),
                 web.post("/v1/messages", self._calls(AnthropicWire())),
                 web.post(GEMINI_PATH, self._calls(GeminiWire())),
+                web.post("/v1/embeddings", self._calls(OpenAIEmbeddingsWire())),
+                web.post(
+                    "/v1beta/models/{model:[^:/]+}:batchEmbedContents", self._calls(GeminiEmbeddingsWire())
+                ),
                 web.get("/v1/models", self._models),
                 web.get("/healthz", self._health),
                 web.post("/twin/behave", self._behave),

@@ -15,6 +15,7 @@ from worker.embedded.twin.asked import Asked, Counts, Refused, Said
 from worker.embedded.twin.behaviour import Behaviour, Behaviours
 from worker.embedded.twin.books import Books
 from worker.embedded.twin.dialect import Dialect
+from worker.embedded.twin.embeddings_wire import vectors
 from worker.embedded.twin.prompt_cache import PromptCache
 
 ATTEMPT_HEADER = "x-fairlane-attempt"
@@ -45,7 +46,7 @@ async def serve(request: web.Request, dialect: Dialect, shelf: Shelf) -> web.Str
     behaviour = shelf.behaviours.pick(
         model=asked.model, dialect=dialect.name, headers=request.headers, text=text
     )
-    said = say(asked, behaviour)
+    said = vectors(asked, behaviour) if asked.dimensions else say(asked, behaviour)
     number = shelf.books.open(attempt=attempt, dialect=dialect.name, model=asked.model, key=_key(request))
     return await _Call(request, dialect, shelf, number, asked, said, behaviour).answer()
 
