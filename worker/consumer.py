@@ -32,8 +32,10 @@ from producer_sdk.contract.envelope import (
 )
 from producer_sdk.contract.ids import uuid7
 from producer_sdk.lanes import Delivery, Lanes, WrongShards
+from worker import memory
+from worker.acks import Acks, put_back
 from worker.assembly import Assembly
-from worker.delivery import Acks, HeldDelivery, decoded, patiently, put_back
+from worker.delivery import HeldDelivery, decoded, patiently
 from worker.errors import ConfigError, LedgerUnavailable
 from worker.job_run import Lease
 from worker.pool import LoopPool
@@ -43,6 +45,7 @@ Dispatch = Callable[[HeldDelivery, list[Any]], None]
 Assemble = Callable[[], Awaitable[Assembly]]
 IDLE_S = 2.5  # wake-ups are said by pub/sub; this covers one that was lost
 EVENTS_EVERY_S = 0.25
+GIVE_BACK_EVERY_S = 15.0
 NEWER_VERSION_WAIT_MS = 600_000
 START_TIMEOUT_S = 60.0
 MOST_CANCELS = 5  # Python 3.11's wait_for, in the Redis client, may swallow one
@@ -92,6 +95,7 @@ class LaneFeeder:
             self._listen(),
             self._every(beat_s, self._beat),
             self._every(beat_s, self.assembly.health.beat),
+            self._every(GIVE_BACK_EVERY_S, self._give_back_memory),
             self._every(beat_s / 3, self._look),  # metrics of an idle worker stay true
             self._every(LOOK_S, self.assembly.follow.tick),
             # more often than beats: a dead worker's jobs come back soon after their lease
@@ -238,6 +242,9 @@ class LaneFeeder:
                 held.lease.confirmed_until = asked + settings.lease_s
                 if tag in beat.cancelled:
                     held.interrupt("cancelled")
+
+    async def _give_back_memory(self) -> None:
+        await asyncio.to_thread(memory.give_back)
 
     async def _look(self) -> None:
         await self.assembly.health.view(self.assembly.routed.routing.deployments)

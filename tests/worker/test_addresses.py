@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.wrong_routing_files import GOOD, NO_PROVIDER, replaced
+from tests.worker.good_routing_file import GOOD, NO_PROVIDER, replaced
 from worker.addresses import is_refused, refused_host
 from worker.routing_load import check, load
 

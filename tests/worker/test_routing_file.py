@@ -13,8 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.worker.good_routing_file import GOOD, LARGE, SOL
 from tests.worker.job_runs import REPO
-from tests.worker.wrong_routing_files import GOOD, LARGE, SOL, WRONG
+from tests.worker.wrong_routing_files import WRONG
 from worker.capability_rows import CAPABILITIES
 from worker.embedded.local_model.server import MODEL
 from worker.embedded.twin.prices import TWIN_PRICES

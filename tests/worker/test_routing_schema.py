@@ -11,8 +11,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from tests.worker.good_routing_file import GOOD
 from tests.worker.job_runs import REPO
-from tests.worker.wrong_routing_files import GOOD, WRONG
+from tests.worker.wrong_routing_files import WRONG
 from worker.routing_load import check, routing_schema
 from worker.routing_load.schema import TABLES
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.good_routing_file import GOOD
 from tests.worker.ledger.writing import opened
-from tests.worker.wrong_routing_files import GOOD
 from worker.errors import ConfigError
 from worker.job_run import Answer, JobRun
 from worker.ledger.ledger import Ledger
