@@ -18,7 +18,7 @@ from worker.policy.step import ApplyPolicy
 from worker.rate_card import RateCard
 from worker.routing import own_keys, rules
 from worker.routing.tokens import InputBound
-from worker.routing_file import Provider, RoutingFile, Tenant
+from worker.routing_file import Kind, Provider, RoutingFile, Tenant
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ class Asked:
     max_output_tokens: int | None = None
     job_id: UUID | None = None
 
-    def job(self) -> Job:
+    def job(self, kind: Kind = "chat") -> Job:
         """As a producer would submit it. Raises ValueError (pydantic's) for names that no job can have."""
+        is_chat = kind == "chat"
         return Job(
             tenant=self.tenant,
             task=self.task,
-            messages=[Message(role="user", content="-")],
-            params=GenerationParams(max_output_tokens=self.max_output_tokens),
+            messages=[Message(role="user", content="-")] if is_chat else [],
+            inputs=[] if is_chat else ["-"],
+            params=GenerationParams(max_output_tokens=self.max_output_tokens if is_chat else None),
             job_id=self.job_id or uuid5(NAMESPACE_URL, f"{self.tenant}/{self.task}"),
         )
 
@@ -68,7 +70,8 @@ async def plan_shown(
     view: View | None,
 ) -> ShownPlan:
     """The plan; `why_no_key` as PlanRoute's; `view` None: nobody knows how the deployments stand."""
-    run = JobRun(asked.job(), Lease("", math.inf), routing)
+    rule = routing.tasks.get(asked.task)
+    run = JobRun(asked.job(rule.kind if rule else "chat"), Lease("", math.inf), routing)
     run.messages = tuple(run.job.messages)
     try:
         await ApplyPolicy().run(run, _stay)
