@@ -7,12 +7,19 @@ an instruction around each input, and counts by a vocabulary that is not known h
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from worker.routing.tokens import BYTES_PER_TOKEN, SPECIAL_AS_TEXT, Count, InputBound, most_bytes
+from worker.routing.tokens import (
+    BYTES_PER_TOKEN,
+    SPECIAL_AS_TEXT,
+    Count,
+    InputBound,
+    has_unsettled,
+    is_composed,
+    most_bytes,
+)
 from worker.routing_file import Deployment, Tokenizer
 
 
@@ -53,6 +60,6 @@ def inputs_bound(inputs: Sequence[str], chosen: InputFormat, count: Count | None
 
 def _at_least(text: str, count: Count | None) -> int:
     """Servers may strip a text, and may read a special token's name as that one token."""
-    if count is None or not unicodedata.is_normalized("NFC", text):
+    if count is None or not is_composed(text) or has_unsettled(text):
         return len(text.encode(errors="surrogatepass")) // BYTES_PER_TOKEN
     return max(0, count(text.strip()) - SPECIAL_AS_TEXT * text.count("<|"))

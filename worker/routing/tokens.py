@@ -99,10 +99,8 @@ class _Counted:
         """Formats strip texts and leave out thoughts; servers may read a special token's name as that one token."""
         if "</think>" in text:
             return 0
-        if self.count is None or not unicodedata.is_normalized(
-            "NFC", text
-        ):  # then a count may be one of bytes
-            return _bytes(text) // BYTES_PER_TOKEN
+        if self.count is None or not is_composed(text) or has_unsettled(text):
+            return _bytes(text) // BYTES_PER_TOKEN  # a count would be one of bytes
         return max(0, self.count(text.strip()) - SPECIAL_AS_TEXT * text.count("<|"))
 
 
@@ -112,6 +110,19 @@ def _texts(message: Message) -> tuple[tuple[str, ...], int]:
         return (message.content,), 0
     texts = tuple(part.text for part in message.content if isinstance(part, TextPart))
     return texts or ("",), sum(isinstance(part, ImagePart) for part in message.content)
+
+
+def is_composed(text: str) -> bool:
+    """Whether a tokenizer that composes characters first (NFC) reads the text as it stands."""
+    return unicodedata.is_normalized("NFC", text)
+
+
+def has_unsettled(text: str) -> bool:
+    """Whether it has characters that are a letter by one version of Unicode and nothing by another.
+
+    Tokenizers split words by such classes, each by the version that it was built with: then no count is a bound.
+    """
+    return not text.isascii() and any(unicodedata.category(one) in ("Cn", "Cs") for one in set(text))
 
 
 def most_bytes(text: str) -> int:

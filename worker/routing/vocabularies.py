@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from worker.routing.chat_formats import chat_format
 from worker.routing.embedding_bounds import input_format
-from worker.routing.tokens import Count, most_bytes
+from worker.routing.tokens import Count, has_unsettled, is_composed, most_bytes
 from worker.routing_file import Deployment, Tokenizer
 
 try:
@@ -58,14 +57,11 @@ def _counter(name: Tokenizer) -> Count:
 
 
 def _count(encoding: Any, text: str, *, composes: bool) -> int:
-    """Tokens of a text, the names of special tokens read as text.
+    """Tokens of a text, the names of special tokens read as text; its bytes where tokenizers may read it otherwise.
 
     Qwen's tokenizer composes characters first (NFC), llama.cpp's copy of it does not, and quicktok takes quadratic
     time to compose long runs of marks: only what is composed already is counted.
     """
-    if composes and not unicodedata.is_normalized("NFC", text):
+    if (composes and not is_composed(text)) or has_unsettled(text):
         return most_bytes(text)
-    try:
-        return int(encoding.count(text))
-    except TypeError:  # what it says of a text with a lone surrogate
-        return most_bytes(text)
+    return int(encoding.count(text))

@@ -12,7 +12,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producer_sdk.contract import GenerationParams, Message, Tool, ToolCall
@@ -21,7 +21,7 @@ from tests.worker.routing import chat_truth
 from tests.worker.routing.counted_texts import texts
 from worker.routing import vocabularies
 from worker.routing.chat_formats import OPENAI, OPENAI_CL100K, QWEN_2_5, QWEN_3
-from worker.routing.tokens import input_bound, most_bytes
+from worker.routing.tokens import has_unsettled, input_bound, most_bytes
 from worker.routing_file import Provider
 
 AT_OPENAI = Provider("openai", "openai", "https://api.openai.com/v1")
@@ -42,9 +42,12 @@ def references() -> None:
 
 @pytest.mark.parametrize("vocabulary", sorted(COUNTS))
 @given(text=texts)
-def test_a_count_is_the_references_and_bytes_where_a_tokenizer_may_compose(vocabulary, text):
+@example(text="\U000323b0:A")  # a letter since Unicode 17, which not every tokenizer knows
+def test_a_count_is_the_references_and_bytes_where_a_tokenizer_may_read_otherwise(vocabulary, text):
     truth = chat_truth.reference(vocabulary)
-    if vocabulary == "qwen3" and not unicodedata.is_normalized("NFC", text):
+    if has_unsettled(text):
+        assert COUNTS[vocabulary](text) == most_bytes(text) >= truth(text)
+    elif vocabulary == "qwen3" and not unicodedata.is_normalized("NFC", text):
         composed = unicodedata.normalize("NFC", text)
         assert COUNTS[vocabulary](text) == most_bytes(text) >= max(truth(text), truth(composed))
     else:
