@@ -24,9 +24,7 @@ local function write_fresh(job, message)
   redis.call('SET', MESSAGE .. job.id, job.state:sub(1, 1) .. length .. packed .. message)
 end
 
-local function packed_length(text)
-  return #text > 3 and text:byte(2) * 256 + text:byte(3) or 0
-end
+local function packed_length(text) return #text > 3 and text:byte(2) * 256 + text:byte(3) or 0 end
 
 local function read_fresh(id)
   local start = redis.call('GETRANGE', MESSAGE .. id, 0, 255)
