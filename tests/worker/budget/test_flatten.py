@@ -213,7 +213,7 @@ GEMINI_COUNTS = [
 def test_what_gemini_reports_is_charged_as_genai_prices_reads_and_charges_it(
     counts: dict[str, int], model: str
 ):
-    [found] = flattened([("d", "gemini", GOOGLE, model)], NOW).values()
+    [found] = flattened([("d", "gemini", GOOGLE, model, "chat")], NOW).values()
     usage = gemini_usage(
         {**counts, "totalTokenCount": sum(counts.values()) - counts.get("cachedContentTokenCount", 0)}
     )
