@@ -41,7 +41,8 @@ class Desk:
 
     async def look(self) -> None:
         """As a worker does when a second has passed since it last looked."""
-        await self.health._refresh((S.deployment,))
+        self.health._sights.clear()
+        await self.health.view(lambda: {S.deployment.name: S.deployment})
 
     def read(self, metric: str, **labels: str) -> float | None:
         names = {"deployment": "local/s", "provider": "local"}
