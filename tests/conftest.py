@@ -93,8 +93,12 @@ def shared_data() -> Path:
     return folder
 
 
+# Each installs a server of somebody else's, once.
+INSTALLING = ("tests/worker/providers/test_llmock.py", "tests/worker/providers/test_aimock.py")
+
+
 class ByFleet(LoadScopeScheduling):
-    """Tests that share a fleet run in one test process; every other test wherever there is time.
+    """Tests that share a fleet, or an installation, run in one test process; every other test wherever there is time.
 
     xdist's own `loadgroup` says the same by marks, which pytest 9.2 no longer lets it add to a test's id.
     """
@@ -105,6 +109,8 @@ class ByFleet(LoadScopeScheduling):
             return "up"
         if path == "tests/stories/test_lanes.py":
             return "lanes"
+        if path in INSTALLING:
+            return path
         return "embedded" if path in EMBEDDED else nodeid
 
 
