@@ -259,6 +259,8 @@ def _retries(what: str, facts: Facts) -> list[str]:
 def _now(what: str, facts: Facts) -> list[str]:
     if what == "running":
         return [f"runs in worker {facts.get('worker')}"]
+    if what == "not_known":
+        return [f"where it is now is not known: {facts.get('why')}"]
     told = [f"{what} for {_s(facts.get('waited_ms'))}"]
     if facts.get("stop"):
         told.append(f"it will not be called: {facts['stop']}")
