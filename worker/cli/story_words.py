@@ -122,7 +122,8 @@ def _policy(what: str, facts: Facts) -> list[str]:
         return [f"refused: {facts.get('code')}"]
     left = f"{_s(facts['deadline_ms'])} left" if "deadline_ms" in facts else None
     cost = f"{_usd(facts['max_cost_usd'])} at most" if "max_cost_usd" in facts else None
-    tokens = f"an answer of {facts.get('max_output_tokens')} tokens at most"
+    longest = facts.get("max_output_tokens")
+    tokens = f"an answer of {longest} tokens at most" if longest else None
     whole = _joined(
         f"tier {facts.get('tier')}: {', '.join(_listed(facts.get('aliases')))}", tokens, cost, left
     )
@@ -198,7 +199,8 @@ def _journalled(_what: str, facts: Facts) -> list[str]:
     re_ask = ", told what was wrong" if facts.get("re_ask") else ""
     worst = f"{_usd(facts.get('worst_usd'))} at most"
     limit = f"{_s(facts['timeout_ms'])} for it" if "timeout_ms" in facts else None
-    whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} is journalled{re_ask}"
+    own = ", with the tenant's own key" if facts.get("own_key") else ""
+    whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} is journalled{re_ask}{own}"
     return [_joined(whole, worst, limit), f"id {facts.get('id')}"]
 
 
@@ -213,9 +215,11 @@ def _ended(what: str, facts: Facts) -> list[str]:
         f"{_s(facts['latency_ms'])} in all" if "latency_ms" in facts else None,
     )
     cost = "" if what == "void" else f", {_usd(facts.get('cost_usd'))}"
+    cost += f" ({_usd(facts['list_usd'])} at list, by the tenant's own key)" if "list_usd" in facts else ""
+    outrun = f", closed after {_s(facts['silent_ms'])} without a token" if "silent_ms" in facts else ""
     used = f", {tokens}" if "output_tokens" in facts or "input_tokens" in facts else ""
     whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} {verb.get(what, what)}"
-    return [f"{whole}{error}{late}{cost}{used}", *([times] if times else [])]
+    return [f"{whole}{error}{late}{outrun}{cost}{used}", *([times] if times else [])]
 
 
 def _unresolved(_what: str, facts: Facts) -> list[str]:

@@ -130,6 +130,7 @@ def begun(attempt: Attempt) -> dict[str, JsonValue]:
         "worst_usd": f"{to_usd(attempt.call.highest_pico):f}",
         "timeout_ms": int(attempt.timeout_s * 1000),
         "re_ask": bool(attempt.call.follow_up) or None,
+        "own_key": attempt.call.own_key or None,
     }
 
 
@@ -148,6 +149,8 @@ def told(attempt: Attempt, settlement: Settlement) -> dict[str, JsonValue]:
         "input_tokens": usage.input_tokens or None,
         "output_tokens": usage.output_tokens or None,
         "over_reserved": settlement.over_reserved or None,
+        "list_usd": None if settlement.list_pico is None else f"{to_usd(settlement.list_pico):f}",
+        "silent_ms": attempt.silent_ms,
     }
 
 
