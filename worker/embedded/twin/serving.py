@@ -222,7 +222,8 @@ class _Call:
 def _in_path(request: web.Request) -> dict[str, Any]:
     """What a call's path says of it, where a dialect has it there."""
     path = request.match_info
-    return {"model": path["model"], "stream": path["method"].startswith("stream")} if path else {}
+    stream = path.get("method", "").startswith("stream")  # an embedding's path has no other method
+    return {"model": path["model"], "stream": stream} if path else {}
 
 
 async def _forever() -> NoReturn:
