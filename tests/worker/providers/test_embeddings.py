@@ -16,7 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer_sdk.contract import Usage
-from tests.worker.providers.attempts import HIGHEST_PICO, BreakAt, behave, booked, embedding, no_proceed, run
+from tests.worker.providers.attempts import (
+    HIGHEST_PICO,
+    BreakAt,
+    behave,
+    booked,
+    embedding,
+    key,
+    no_proceed,
+    run,
+)
 from tests.worker.providers.attempts import settings as of_a_caller
 from tests.worker.providers.replaying import Replay
 from worker.embedded.twin import Twin
@@ -25,6 +34,7 @@ from worker.errors import FailureKind, LeaseLost, ProviderError
 from worker.job_run import Answer, Attempt
 from worker.providers.client import open_client
 from worker.providers.embeddings import check_model, embedding_adapter
+from worker.providers.keys import Keys
 from worker.providers.reply import Reply
 from worker.providers.step import ATTEMPT_HEADER, CallProvider
 from worker.providers.vectors_reader import VectorsReader, Wanted
@@ -51,10 +61,10 @@ def cut(body: bytes, size: int) -> list[bytes]:
     return [body[start : start + size] for start in range(0, len(body), size)]
 
 
-async def answered(transport: Replay, one: Attempt, keys: dict[str, str] | None = None) -> Answer:
+async def answered(transport: Replay, one: Attempt, keys: Keys | None = None) -> Answer:
     """What CallProvider makes of the replayed answer."""
     async with open_client(of_a_caller(), transport=transport) as client:
-        return await CallProvider(client=client, keys=keys or {}).run(one, no_proceed)
+        return await CallProvider(client=client, keys=keys).run(one, no_proceed)
 
 
 def replayed(case: dict[str, Any], size: int) -> Replay:
@@ -87,7 +97,7 @@ async def test_openai_is_asked_for_base64_on_hosts_that_write_it_and_for_a_lengt
     for url in ("https://api.openai.com/v1", "https://embed.example", "http://127.0.0.1:8080"):
         for own in (2, 8):
             transport = replayed(case, 1_000)
-            await answered(transport, embedding(url, own_dimensions=own, dimensions=2), {"twin-openai": "k"})
+            await answered(transport, embedding(url, own_dimensions=own, dimensions=2), key("k"))
             [request] = transport.requests
             assert request.url == url.removesuffix("/v1") + "/v1/embeddings"
             assert request.headers["authorization"] == "Bearer k"
@@ -111,7 +121,7 @@ async def test_gemini_gets_each_input_as_a_content_of_its_own_and_its_key_in_a_h
     case = next(case for case in CASES if case["dialect"] == "gemini")
     transport = replayed(case, 1_000)
     one = embedding(base, "gemini", own_dimensions=8, dimensions=2)
-    await answered(transport, one, {"twin-gemini": "secret"})
+    await answered(transport, one, key("secret"))
     [request] = transport.requests
     assert request.url == "https://g.example/v1beta/models/twin-embed:batchEmbedContents"
     assert (request.headers["x-goog-api-key"], request.headers[ATTEMPT_HEADER]) == ("secret", str(one.id))
