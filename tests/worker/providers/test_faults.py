@@ -269,13 +269,16 @@ async def test_an_answer_that_names_no_type_is_read():
         assert (await call(server.url)).text == "Yes."
 
 
-@pytest.mark.parametrize(
-    "text", [b"\xff\xfe", b"\xc3(", b"\xed\xa0\x80", b"\\ud800", b"\xf0\x9f\x98"], ids=repr
-)
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"\xc3(", b"\xed\xa0\x80", b"\xf0\x9f\x98"], ids=repr)
 async def test_text_that_is_no_utf8_is_garbage_and_is_not_repaired(text: bytes):
     body = OPENAI_ANSWER.replace(b"Yes.", text)
     async with RawServer(says(HEAD + body)) as server:
         assert found(await failure(server)) == (FailureKind.STREAM_BROKEN, "unknown", "garbage")
+
+
+async def test_half_a_character_that_stays_alone_is_marked_and_the_paid_answer_kept():
+    async with RawServer(says(HEAD + OPENAI_ANSWER.replace(b"Yes.", b"Yes \\ud83d"))) as server:
+        assert (await call(server.url)).text == "Yes \ufffd"
 
 
 async def test_an_error_that_is_no_utf8_is_read_by_its_status():

@@ -222,8 +222,9 @@ class _Call:
 def _in_path(request: web.Request) -> dict[str, Any]:
     """What a call's path says of it, where a dialect has it there."""
     path = request.match_info
-    stream = path.get("method", "").startswith("stream")  # an embedding's path has no other method
-    return {"model": path["model"], "stream": stream} if path else {}
+    if "method" not in path:
+        return {}
+    return {"model": path["model"], "stream": path["method"].startswith("stream")}
 
 
 async def _forever() -> NoReturn:
@@ -232,10 +233,9 @@ async def _forever() -> NoReturn:
 
 
 def _key(request: web.Request) -> str:
-    """The key that a call came with, in either dialect's header."""
-    return request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix(
-        "Bearer "
-    )
+    """The key that a call came with, in its dialect's header."""
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return request.headers.get("x-api-key") or request.headers.get("x-goog-api-key") or bearer
 
 
 def _object(raw: bytes) -> dict[str, Any]:
