@@ -161,7 +161,9 @@ def _call(number: int, call: Mapping[str, JsonValue]) -> str:
     if "more" in call:
         return _member(dict(call))
     speed = f", {_s(call['predicted_ms'])} predicted" if call.get("predicted_ms") else ""
-    return f"{number}. {call.get('deployment')} ({call.get('alias')}), {_usd(call.get('highest_usd'))} at most{speed}"
+    own = ", with the tenant's own key" if call.get("own_key") else ""
+    most = f"{_usd(call.get('highest_usd'))} at most"
+    return f"{number}. {call.get('deployment')} ({call.get('alias')}), {most}{own}{speed}"
 
 
 def _left_out(facts: Facts) -> list[str]:
@@ -199,8 +201,7 @@ def _journalled(_what: str, facts: Facts) -> list[str]:
     re_ask = ", told what was wrong" if facts.get("re_ask") else ""
     worst = f"{_usd(facts.get('worst_usd'))} at most"
     limit = f"{_s(facts['timeout_ms'])} for it" if "timeout_ms" in facts else None
-    own = ", with the tenant's own key" if facts.get("own_key") else ""
-    whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} is journalled{re_ask}{own}"
+    whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} is journalled{re_ask}"
     return [_joined(whole, worst, limit), f"id {facts.get('id')}"]
 
 
@@ -216,10 +217,14 @@ def _ended(what: str, facts: Facts) -> list[str]:
     )
     cost = "" if what == "void" else f", {_usd(facts.get('cost_usd'))}"
     cost += f" ({_usd(facts['list_usd'])} at list, by the tenant's own key)" if "list_usd" in facts else ""
-    outrun = f", closed after {_s(facts['silent_ms'])} without a token" if "silent_ms" in facts else ""
     used = f", {tokens}" if "output_tokens" in facts or "input_tokens" in facts else ""
     whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} {verb.get(what, what)}"
-    return [f"{whole}{error}{late}{outrun}{cost}{used}", *([times] if times else [])]
+    outrun = (
+        f"closed after {_s(facts['silent_ms'])} of silence: another spoke first"
+        if "silent_ms" in facts
+        else ""
+    )
+    return [f"{whole}{error}{late}{cost}{used}", *filter(None, (times, outrun))]
 
 
 def _unresolved(_what: str, facts: Facts) -> list[str]:

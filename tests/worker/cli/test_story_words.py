@@ -42,11 +42,6 @@ LOST = ("lane", "lost", {"delivery": 1, "worker": "w"})
 TAKEN = ("lane", "taken", {"delivery": 1, "waited_ms": 900, "ahead": 1, "other_tenants": 2})
 CALL = {"deployment": "d", "alias": "a", "highest_usd": "1", "predicted_ms": 1500}
 LEFT_OUT = [{"deployment": "e", "why": "no price"}]
-OUTRUN = (
-    "attempt",
-    "uncertain",
-    {"attempt": 1, "deployment": "d", "error": "cancelled", "cost_usd": "0.1", "silent_ms": 80},
-)
 VOID = ("attempt", "void", {"attempt": 1, "deployment": "d", "error": "cancelled"})
 
 
@@ -57,26 +52,21 @@ VOID = ("attempt", "void", {"attempt": 1, "deployment": "d", "error": "cancelled
         (("cache", "hit", {"saved_usd": "0.000120"}), ["answered from the tenant's cache, $0.00012 saved"]),
         (("cache", "not_asked", {"why": "no"}), ["not asked: no"]),
         (
+            ("attempt", "settled", {"attempt": 1, "deployment": "d", "cost_usd": "0", "list_usd": "0.20"}),
+            ["attempt 1 of d answered, $0 ($0.2 at list, by the tenant's own key)"],
+        ),
+        (("policy", "allowed", {"tier": "pro", "aliases": ["vectors"]}), ["tier pro: vectors"]),
+        (
             ("retries", "refused", {"why": "resubmitted"}),
             ["resubmitted: refused by the tenant's retry budget"],
         ),
         (("run", "refused", {"code": "run_cap", "reason": "calls"}), ["refused: run_cap, calls"]),
         (("control", "asked", {"task": "fleet.usage"}), ["answered by the fleet itself: fleet.usage"]),
         (VOID, ["attempt 1 of d was never sent (cancelled)"]),
-        (OUTRUN, ["attempt 1 of d is uncertain (cancelled), closed after 80 ms without a token, $0.1"]),
         (
-            (
-                "attempt",
-                "journalled",
-                {"attempt": 1, "deployment": "d", "worst_usd": "0", "own_key": True, "id": 7},
-            ),
-            ["attempt 1 of d is journalled, with the tenant's own key, $0 at most", "id 7"],
+            ("attempt", "uncertain", {"attempt": 1, "deployment": "d", "cost_usd": "1", "silent_ms": 900}),
+            ["attempt 1 of d is uncertain, $1", "closed after 900 ms of silence: another spoke first"],
         ),
-        (
-            ("attempt", "settled", {"attempt": 1, "deployment": "d", "cost_usd": "0", "list_usd": "0.20"}),
-            ["attempt 1 of d answered, $0 ($0.2 at list, by the tenant's own key)"],
-        ),
-        (("policy", "allowed", {"tier": "pro", "aliases": ["vectors"]}), ["tier pro: vectors"]),
         (("fallback", "stop", {"why": "none is left"}), ["no other attempt: none is left"]),
         (
             ("plan", "made", {"calls": [CALL], "left_out": LEFT_OUT}),
