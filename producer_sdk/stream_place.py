@@ -9,7 +9,7 @@ from producer_sdk.contract import JobResult, StreamEvent
 
 EntryId = tuple[int, int]  # when the stream was made, the entry's number in it
 BEGINNING: EntryId = (0, 0)
-_ID = re.compile(r"(\d{1,18})-(\d{1,18})")
+_ID = re.compile(r"(\d{1,18})-([1-9]\d{0,17})")  # a stream begins with number 1
 
 
 def entry_id(text: str) -> EntryId:

@@ -272,15 +272,22 @@ class Attempt:
 class WrongAnswer(ProviderError):
     """An answer that was given, and paid, and is not what the job asked for: `wrong` says why, without its words.
 
-    `follow_up`: the messages of a re-ask.
+    `noted`: the same for the job's story, which repeats nothing of the job either. `follow_up`: what a re-ask adds.
     """
 
     def __init__(
-        self, answer: Answer, *, code: ErrorCode, wrong: str, follow_up: tuple[Message, ...]
+        self,
+        answer: Answer,
+        *,
+        code: ErrorCode,
+        wrong: str,
+        follow_up: tuple[Message, ...],
+        noted: str = "",
     ) -> None:
         super().__init__(FailureKind.INVALID_OUTPUT, wrong, billed="yes", usage=answer.usage, code=str(code))
         self.answer = answer
         self.wrong = wrong
+        self.noted = noted
         self.follow_up = follow_up
 
 

@@ -141,7 +141,7 @@ def test_a_job_that_failed_without_a_stream_is_told_by_its_end_alone():
     assert (only.kind, only.status) == ("end", "rejected")
 
 
-@pytest.mark.parametrize("wrong", ["x", "1", "1-", "-1", "1-2-3", "9" * 19 + "-1"])
+@pytest.mark.parametrize("wrong", ["x", "1", "1-", "-1", "1-2-3", "9" * 19 + "-1", "1800000000000-0"])
 def test_a_place_that_is_no_events_id_says_what_it_must_be(wrong: str):
     with pytest.raises(ValueError, match="give the id of an event of this job's stream"):
         entry_id(wrong)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,12 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from producer_sdk.contract import Document, Job, Message, uuid7
+from producer_sdk.errors import BrokerUnavailable
 from tests.chaos.scene import ROUTING, Scene, until
 from tests.chaos.stage import Stage
 from worker.cli.explain import explain, read_story
+from worker.settings import WorkerSettings
 from worker.story import StoryEvent
 
 DOCS = Path(__file__).parents[2] / "docs" / "explain.md"
+AWAY = {"FAIRLANE_BROKER_URL": "redis://127.0.0.1:1/0"}
 SECRET = "heliotrope"  # in every prompt, document and answer; in no story
 ROUTES = {
     "tasks:\n": """tasks:
@@ -63,12 +67,18 @@ def kinds(events: Sequence[StoryEvent]) -> list[tuple[str, str]]:
     return [event.kind for event in events]
 
 
-async def printed(scene: Scene, job_id: UUID, *options: str, code: int = 0) -> str:
+async def printed(scene: Scene, job_id: UUID, *options: str, code: int = 0, **settings: str) -> str:
     """What the command prints."""
     env = {name: value for name, value in scene.settings.to_env().items() if name.startswith("FAIRLANE")}
+    env |= settings
     done = await asyncio.to_thread(CliRunner().invoke, explain, [str(job_id), *options], env=env)
     assert done.exit_code == code, done.output
     return done.output
+
+
+def away(settings: WorkerSettings) -> WorkerSettings:
+    """The same where no broker answers."""
+    return replace(settings, fleet=replace(settings.fleet, broker_url=AWAY["FAIRLANE_BROKER_URL"]))
 
 
 def normal(text: str) -> str:
@@ -79,6 +89,7 @@ def normal(text: str) -> str:
     text = re.sub(r"(?m)^ +for its turn.*\n", "", text)
     text = re.sub(r"(?m)^ *[\d.]+ s  ", "<time>  ", text)
     text = re.sub(r"\d[\d.e+]* (ms|s)\b", "<span>", text)
+    text = text.replace(", <span> predicted", "")  # once enough answers have been measured
     return re.sub(r"\$[\d.]+|\d+ \+ \d+ tokens|\d+ (?=other jobs? of)", "<amount>", text)
 
 
@@ -112,6 +123,10 @@ async def test_the_stories_of_a_worker_are_told_as_the_docs_show_them(scene: Sce
     examples["A budget park"] = park
     told = {title: normal(await printed(scene, job.job_id)) for title, job in examples.items()}
     assert told == {title: normal(documented(title)) for title in told}
+
+    assert normal(await printed(scene, over.job_id, **AWAY)) == told["A fallback"]
+    with pytest.raises(BrokerUnavailable):  # only its lane knows the parked job
+        await read_story(away(scene.settings), park.job_id)
 
     hit = await read_story(scene.settings, again.job_id)
     assert [event.kind for event in hit][-2:] == [("cache", "hit"), ("result", "succeeded")]
@@ -162,6 +177,8 @@ async def test_a_lost_delivery_and_a_wait_for_a_provider_are_told(scene: Scene, 
     await until(lambda: _is_called(scene), what="a call under way")
     running = await read_story(scene.settings, silent.job_id)
     assert kinds(running)[-2:] == [("attempt", "journalled"), ("now", "running")]
+    known = await read_story(away(scene.settings), silent.job_id)
+    assert kinds(known)[-2:] == [("attempt", "journalled"), ("now", "not_known")]
     lost.kill()
     stage.worker(scene, worker_name="heir")
     await scene.ended(silent.job_id)

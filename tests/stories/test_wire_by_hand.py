@@ -6,6 +6,7 @@ import re
 
 import redis
 
+from producer_sdk.lanes.scripts import load_scripts
 from tests.servers import wait_until
 from tests.stories.conftest import ROOT
 from worker.embedded.fleet import EmbeddedFleet
@@ -22,6 +23,10 @@ def documented_message() -> bytes:
 def documented_script() -> str:
     [sentence] = re.findall(r"The script to send is the files (.*?) in this order", WIRE, re.DOTALL)
     return "\n".join((LANES / name).read_text() for name in re.findall(r"`(\w+\.lua)`", sentence))
+
+
+def test_the_documented_script_is_the_one_that_the_sdk_sends() -> None:
+    assert documented_script() == load_scripts("server")["put"].text
 
 
 def test_the_documented_message_put_as_documented_is_answered(embedded: EmbeddedFleet) -> None:

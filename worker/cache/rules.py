@@ -21,9 +21,15 @@ def why_not_from_cache(job_run: JobRun) -> str | None:
     return "its model is given tools" if job_run.job.params.tools else None
 
 
-def may_keep(answer: Answer) -> bool:
-    """An answer of a model, complete, without calls for tools."""
-    return answer.cache in ("none", "provider") and not answer.tool_calls
+def may_keep(job_run: JobRun, answer: Answer) -> bool:
+    """An answer of a model, complete, without calls for tools.
+
+    A last resort's vectors may be another model's: they are no answer any more once the first one is back.
+    """
+    if answer.cache not in ("none", "provider") or answer.tool_calls:
+        return False
+    made_by = job_run.routing.deployments().get(answer.deployment) if answer.vectors else None
+    return made_by is None or made_by.weight > 0
 
 
 def cache_key(job_run: JobRun) -> str:

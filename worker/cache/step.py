@@ -33,7 +33,7 @@ class AnswerFromCache:
         if kept is not None:
             return given_again(kept, latency_ms=int((time.monotonic() - began) * 1000))
         answer = await proceed(job_run)
-        if rules.may_keep(answer):
+        if rules.may_keep(job_run, answer):
             await self._cache.put(key, KeptAnswer.of(answer), ttl_s=job_run.known_task().cache_ttl_s)
         return answer
 

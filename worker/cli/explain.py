@@ -8,14 +8,17 @@ from typing import Any
 from uuid import UUID
 
 import click
+import redis.asyncio
+import redis.exceptions
 
-from producer_sdk.broker import connect
+from producer_sdk.broker import connect, unavailable
 from producer_sdk.contract import JobResult
 from producer_sdk.errors import ResultUnreadable
+from producer_sdk.lanes import JobLook
 from producer_sdk.result_meta import read_meta, result_key
 from worker.books import RETENTION
 from worker.cli.asked import NOT_SO, example, json_option, say
-from worker.cli.job_story import told
+from worker.cli.job_story import told, without_lane
 from worker.cli.lanes import agreed_lanes
 from worker.cli.opened import open_ledger
 from worker.cli.story_words import lines, shown
@@ -40,7 +43,7 @@ UNKNOWN = (
 def explain(ctx: click.Context, job: UUID, as_json: bool) -> None:
     """Tell the story of JOB: its wait and why, policy, safety, cache, plan, attempts, money, and its end.
 
-    Exit code 1 when nobody knows the job.
+    Exit code 1 when nobody knows the job. While the broker is away, what the ledger knows is told.
     """
     events = asyncio.run(read_story(WorkerSettings.from_env(), job))
     say([plain(event) for event in events], as_json=as_json, words=lambda: _tell(job, events))
@@ -48,18 +51,32 @@ def explain(ctx: click.Context, job: UUID, as_json: bool) -> None:
 
 
 async def read_story(settings: WorkerSettings, job_id: UUID) -> list[StoryEvent]:
-    """What the lanes, SQL and the result know of the job; empty where none knows it."""
+    """What the lanes, SQL and the result know of the job; empty where none knows it.
+
+    Raises BrokerUnavailable where the broker is away and SQL does not know the job.
+    """
     client = connect(settings.fleet)
+    look, away = None, None
     try:
-        lanes = await agreed_lanes(client, settings.fleet)
+        # the lane first: a job that ends meanwhile has its row by then
+        try:
+            look = await _look(client, settings, job_id)
+        except redis.exceptions.RedisError as error:
+            away = error
         async with open_ledger(settings) as ledger:
-            # the lane first: a job that ends meanwhile has its row by then
-            look = await lanes.look(str(job_id))
             account = await ledger.account(job_id)
+        if account is None and away is not None:
+            raise unavailable(away, settings.fleet) from away
         kept = await client.get(result_key(str(job_id))) if account is None else None
-        return told(account, look, _result(kept), retention=RETENTION)
     finally:
         await client.aclose()
+    events = told(account, look, _result(kept), retention=RETENTION)
+    return without_lane(events) if away and account and not account.status else events
+
+
+async def _look(client: redis.asyncio.Redis, settings: WorkerSettings, job_id: UUID) -> JobLook | None:
+    lanes = await agreed_lanes(client, settings.fleet)
+    return await lanes.look(str(job_id))
 
 
 def _result(payload: bytes | str | None) -> JobResult | None:

@@ -41,6 +41,12 @@ def told(
     return events
 
 
+def without_lane(events: Sequence[StoryEvent]) -> list[StoryEvent]:
+    """The story of a job that has not ended, while its lane cannot be asked."""
+    at_ms = max([event.at_ms for event in events], default=0)
+    return [*events, StoryEvent(at_ms, "now", "not_known", {"why": "the broker does not answer"})]
+
+
 def _longest(account: JobAccount | None, look: JobLook | None) -> Story:
     kept = [read(account.story if account else None), read(look.past.story if look else None)]
     return max(kept, key=lambda story: story.noted)

@@ -122,7 +122,8 @@ def _policy(what: str, facts: Facts) -> list[str]:
         return [f"refused: {facts.get('code')}"]
     left = f"{_s(facts['deadline_ms'])} left" if "deadline_ms" in facts else None
     cost = f"{_usd(facts['max_cost_usd'])} at most" if "max_cost_usd" in facts else None
-    tokens = f"an answer of {facts.get('max_output_tokens')} tokens at most"
+    longest = facts.get("max_output_tokens")
+    tokens = f"an answer of {longest} tokens at most" if longest else None
     whole = _joined(
         f"tier {facts.get('tier')}: {', '.join(_listed(facts.get('aliases')))}", tokens, cost, left
     )
@@ -160,7 +161,9 @@ def _call(number: int, call: Mapping[str, JsonValue]) -> str:
     if "more" in call:
         return _member(dict(call))
     speed = f", {_s(call['predicted_ms'])} predicted" if call.get("predicted_ms") else ""
-    return f"{number}. {call.get('deployment')} ({call.get('alias')}), {_usd(call.get('highest_usd'))} at most{speed}"
+    own = ", with the tenant's own key" if call.get("own_key") else ""
+    most = f"{_usd(call.get('highest_usd'))} at most"
+    return f"{number}. {call.get('deployment')} ({call.get('alias')}), {most}{own}{speed}"
 
 
 def _left_out(facts: Facts) -> list[str]:
@@ -213,9 +216,15 @@ def _ended(what: str, facts: Facts) -> list[str]:
         f"{_s(facts['latency_ms'])} in all" if "latency_ms" in facts else None,
     )
     cost = "" if what == "void" else f", {_usd(facts.get('cost_usd'))}"
+    cost += f" ({_usd(facts['list_usd'])} at list, by the tenant's own key)" if "list_usd" in facts else ""
     used = f", {tokens}" if "output_tokens" in facts or "input_tokens" in facts else ""
     whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} {verb.get(what, what)}"
-    return [f"{whole}{error}{late}{cost}{used}", *([times] if times else [])]
+    outrun = (
+        f"closed after {_s(facts['silent_ms'])} of silence: another spoke first"
+        if "silent_ms" in facts
+        else ""
+    )
+    return [f"{whole}{error}{late}{cost}{used}", *filter(None, (times, outrun))]
 
 
 def _unresolved(_what: str, facts: Facts) -> list[str]:
@@ -259,6 +268,8 @@ def _retries(what: str, facts: Facts) -> list[str]:
 def _now(what: str, facts: Facts) -> list[str]:
     if what == "running":
         return [f"runs in worker {facts.get('worker')}"]
+    if what == "not_known":
+        return [f"where it is now is not known: {facts.get('why')}"]
     told = [f"{what} for {_s(facts.get('waited_ms'))}"]
     if facts.get("stop"):
         told.append(f"it will not be called: {facts['stop']}")

@@ -123,7 +123,7 @@ def told(decision: Decision, failures: Sequence[Failed]) -> dict[str, JsonValue]
     follows = decision.rest[0].deployment.name if decision.move == "next" and decision.rest else None
     return {
         "why": decision.reason,
-        "wrong": error.wrong if isinstance(error, WrongAnswer) else None,
+        "wrong": error.noted or None if isinstance(error, WrongAnswer) else None,
         "next": follows,
         "delay_ms": int(decision.delay_s * 1000) or None,
         "pays": decision.pays or None,

@@ -20,12 +20,16 @@ MOST_TOLD = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an answer holds beside its text; with `code`, why it is not the job's, in `wrong`."""
+    """What an answer holds beside its text; with `code`, why it is not the job's, in `wrong`.
+
+    `noted`: the same without a word of the job's schema, for its story, which is kept for longer than its content.
+    """
 
     data: JsonValue = None
     citations: tuple[Citation, ...] = ()
     code: ErrorCode | None = None
     wrong: str = ""
+    noted: str = ""
 
 
 def checks(job: Job, task: TaskRule) -> tuple[str, ...]:
@@ -73,13 +77,15 @@ def verdict(job: Job, task: TaskRule, text: str) -> Verdict:
     if job.params.response_schema is not None:
         data, faults = schemas.read(text, job.params.response_schema)
         if faults:
-            return Verdict(code=ErrorCode.INVALID_OUTPUT, wrong="; ".join(faults))
+            places = "; ".join(fault.partition(": ")[0] for fault in faults)
+            return Verdict(code=ErrorCode.INVALID_OUTPUT, wrong="; ".join(faults), noted=places)
         read = list(schemas.texts(data))
     if not task.requires_citations:
         return Verdict(data)
     checked = citations.check("\n".join(read), job.documents)
     if checked.wrong:
-        return Verdict(code=ErrorCode.CITATIONS_MISSING, wrong="; ".join(checked.wrong[:MOST_TOLD]))
+        wrong = "; ".join(checked.wrong[:MOST_TOLD])
+        return Verdict(code=ErrorCode.CITATIONS_MISSING, wrong=wrong, noted=wrong)
     return Verdict(data, checked.citations)
 
 

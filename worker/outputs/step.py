@@ -49,7 +49,7 @@ class CheckAnswer:
         found = await self._found(job_run, answer.text)
         if found.code:
             again = rules.asked_again(answer.text, found)
-            raise WrongAnswer(answer, code=found.code, wrong=found.wrong, follow_up=again)
+            raise WrongAnswer(answer, code=found.code, wrong=found.wrong, follow_up=again, noted=found.noted)
         return replace(answer, data=found.data, citations=found.citations)
 
     async def _found(self, job_run: JobRun, text: str) -> rules.Verdict:

@@ -81,7 +81,7 @@ def told(permission: Permission, *, deadline_in_s: float) -> dict[str, JsonValue
         "aliases": list(permission.aliases),
         "denied": list(permission.denied) or None,
         "replaced": [f"{alias} by {other}" for alias, other in asked.items()] or None,
-        "max_output_tokens": permission.max_output_tokens,
+        "max_output_tokens": permission.max_output_tokens or None,
         "max_cost_usd": None if task.max_cost_usd is None else f"{task.max_cost_usd:f}",
         "deadline_ms": int(deadline_in_s * 1000) if deadline_in_s < float("inf") else None,
     }

@@ -64,3 +64,12 @@ def usage_of(*, total: int, output: int, read: int, written: int, reasoning: int
         cache_write_tokens=written,
         reasoning_tokens=min(reasoning, output),
     )
+
+
+def input_usage(stated: Mapping[str, Any], *names: str) -> Usage | None:
+    """The counts of a call that has no output, by the first name that says more than 0; None when none does."""
+    try:
+        total = next((count for name in names if (count := tokens(stated, name))), 0)
+        return usage_of(total=total, output=0, read=0, written=0, reasoning=0) if total else None
+    except ValueError:
+        return None

@@ -9,7 +9,7 @@ import pydantic_core
 
 from producer_sdk.contract import Usage
 from worker.job_run import Attempt
-from worker.providers.fields import inner, tokens, usage_of
+from worker.providers.fields import inner, input_usage
 from worker.providers.reply import Request, joined
 from worker.providers.vectors_reader import Told, VectorsReader, Wanted, listed
 
@@ -28,9 +28,8 @@ class GeminiEmbeddings:
         if deployment.embedding and self._wanted.dimensions != deployment.embedding.dimensions:
             asked["outputDimensionality"] = self._wanted.dimensions
         requests = [{**asked, "content": {"parts": [{"text": text}]}} for text in attempt.job_run.job.inputs]
-        base = base_url.rstrip("/")
-        root = base if joined(base, "/v1") == base else f"{base}/v1beta"
-        url = f"{root}/models/{quote(model, safe='')}:batchEmbedContents"
+        path = f"/v1beta/models/{quote(model, safe='')}:batchEmbedContents"
+        url = joined(base_url, path, version="/v1beta")
         headers = {"x-goog-api-key": key} if key else {}
         return Request(url, headers, pydantic_core.to_json({"requests": requests}), is_whole=True)
 
@@ -47,9 +46,4 @@ def _told(body: dict[str, Any], wanted: int) -> Told:
 
 def _usage(body: dict[str, Any]) -> Usage | None:
     """Older versions of the API say nothing of tokens."""
-    stated = inner(body, "usageMetadata")
-    try:
-        total = tokens(stated, "promptTokenCount") or tokens(stated, "totalTokenCount")
-        return usage_of(total=total, output=0, read=0, written=0, reasoning=0) if total else None
-    except ValueError:
-        return None
+    return input_usage(inner(body, "usageMetadata"), "promptTokenCount", "totalTokenCount")

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 _HALF = re.compile("[\ud800-\udfff]")
 _PIECES = frozenset({"text", "content", "arguments", "partial_json"})
+_WHOLE = "args"  # Gemini's calls come in one piece, whatever their arguments are named
 
 
 def read_with_halves(data: bytes) -> Any:
@@ -36,12 +37,13 @@ def ends_in_half(text: str) -> bool:
     return "\ud800" <= text[-1:] <= "\udbff"
 
 
-def _mended(value: Any, name: str = "") -> Any:
+def _mended(value: Any, name: str = "", pieces: frozenset[str] = _PIECES) -> Any:
     if isinstance(value, str):
-        return value if name in _PIECES else whole(value)
+        return value if name in pieces else whole(value)
     if isinstance(value, dict):
-        return {whole(key): _mended(one, key) for key, one in value.items()}
-    return [_mended(one, name) for one in value] if isinstance(value, list) else value
+        inside = frozenset[str]() if name == _WHOLE else pieces
+        return {whole(key): _mended(one, key, inside) for key, one in value.items()}
+    return [_mended(one, name, pieces) for one in value] if isinstance(value, list) else value
 
 
 def _refused(constant: str) -> NoReturn:

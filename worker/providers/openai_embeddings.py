@@ -9,7 +9,7 @@ import pydantic_core
 
 from producer_sdk.contract import Usage
 from worker.job_run import Attempt
-from worker.providers.fields import inner, tokens, usage_of
+from worker.providers.fields import inner, input_usage
 from worker.providers.reply import Request, joined
 from worker.providers.vectors_reader import Told, VectorsReader, Wanted, WrongVectors, listed
 
@@ -58,9 +58,4 @@ def _told(body: dict[str, Any], wanted: int) -> Told:
 
 
 def _usage(body: dict[str, Any]) -> Usage | None:
-    stated = inner(body, "usage")
-    try:
-        total = tokens(stated, "prompt_tokens") or tokens(stated, "total_tokens")
-        return usage_of(total=total, output=0, read=0, written=0, reasoning=0) if total else None
-    except ValueError:
-        return None
+    return input_usage(inner(body, "usage"), "prompt_tokens", "total_tokens")

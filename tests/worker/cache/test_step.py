@@ -230,5 +230,17 @@ async def test_vectors_are_kept_up_to_a_limit_of_their_own(step: AnswerFromCache
         assert len(rest.saw) == calls
 
 
+async def test_a_last_resorts_vectors_are_not_given_once_the_first_model_is_back(step: AnswerFromCache):
+    run = embedding("a", spaces=("e", "f"))
+    first, last = run.routing.aliases["vectors"]
+    aliases = {"vectors": (first, replace(last, weight=0))}
+    run.routing = replace(run.routing, aliases=aliases)
+    vectors = Vectors.packed([array("f", [1.0])], dimensions=1)
+    by_last = replace(answer_of("", vectors=vectors), deployment=last.name)
+    rest = Rest(by_last, replace(by_last, deployment=first.name))
+    assert [(await step.run(run, rest)).deployment for _time in range(2)] == [last.name, first.name]
+    assert (await step.run(run, Rest())).cache == "exact"
+
+
 def test_what_is_kept_of_a_chat_is_read_by_older_workers():
     assert "vectors" not in json.loads(KeptAnswer.of(answer_of("yes")).model_dump_json())

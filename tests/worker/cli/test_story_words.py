@@ -52,12 +52,21 @@ VOID = ("attempt", "void", {"attempt": 1, "deployment": "d", "error": "cancelled
         (("cache", "hit", {"saved_usd": "0.000120"}), ["answered from the tenant's cache, $0.00012 saved"]),
         (("cache", "not_asked", {"why": "no"}), ["not asked: no"]),
         (
+            ("attempt", "settled", {"attempt": 1, "deployment": "d", "cost_usd": "0", "list_usd": "0.20"}),
+            ["attempt 1 of d answered, $0 ($0.2 at list, by the tenant's own key)"],
+        ),
+        (("policy", "allowed", {"tier": "pro", "aliases": ["vectors"]}), ["tier pro: vectors"]),
+        (
             ("retries", "refused", {"why": "resubmitted"}),
             ["resubmitted: refused by the tenant's retry budget"],
         ),
         (("run", "refused", {"code": "run_cap", "reason": "calls"}), ["refused: run_cap, calls"]),
         (("control", "asked", {"task": "fleet.usage"}), ["answered by the fleet itself: fleet.usage"]),
         (VOID, ["attempt 1 of d was never sent (cancelled)"]),
+        (
+            ("attempt", "uncertain", {"attempt": 1, "deployment": "d", "cost_usd": "1", "silent_ms": 900}),
+            ["attempt 1 of d is uncertain, $1", "closed after 900 ms of silence: another spoke first"],
+        ),
         (("fallback", "stop", {"why": "none is left"}), ["no other attempt: none is left"]),
         (
             ("plan", "made", {"calls": [CALL], "left_out": LEFT_OUT}),

@@ -19,6 +19,7 @@ from tests.worker.job_runs import (
     run_of,
 )
 from worker.errors import JobStopped
+from worker.fallback.rules import Decision, Failed, told
 from worker.job_run import Attempt, JobRun, PlannedCall, WrongAnswer
 from worker.outputs.citations import FORM
 from worker.outputs.step import CheckAnswer, StateForm
@@ -149,3 +150,16 @@ async def test_large_documents_are_compared_in_a_thread_and_answered_the_same():
     given = [Document(id=f"d{n}", text=f"Fact {n} — so it is. " * 2_000) for n in range(3)]
     answer = await checked('[d2: "fact 2 - so"]', asked(documents=given))
     assert [one.quote for one in answer.citations] == ["Fact 2 — so"]
+
+
+async def test_what_a_story_notes_of_a_wrong_answer_repeats_nothing_of_the_jobs_schema():
+    kind = {"enum": ["heliotrope", "fuchsia"]}
+    schema = {"type": "object", "properties": {"kind": kind}, "required": ["kind"]}
+    with pytest.raises(WrongAnswer) as raised:
+        await checked('{"kind": "blue"}', asked(schema), PLAIN)
+    noted = told(
+        Decision("stop", "none is left"),
+        [Failed(PlannedCall(deployment("s"), "small", card(), 9), raised.value)],
+    )
+    assert "heliotrope" in raised.value.wrong
+    assert noted["wrong"] == "#/properties/kind/enum"

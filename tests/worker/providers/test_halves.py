@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from worker.errors import ProviderError
 from worker.providers.anthropic_reader import AnthropicReader
 from worker.providers.fields import read_json
+from worker.providers.gemini_reader import GeminiReader
 from worker.providers.openai_reader import OpenAIReader
 
 
@@ -62,3 +63,12 @@ def test_what_is_no_json_is_garbage_all_the_same(data: bytes):
     with pytest.raises(ProviderError) as caught:
         read_json(data)
     assert caught.value.code == "garbage"
+
+
+def test_a_half_inside_the_arguments_of_a_gemini_call_is_marked_too():
+    call = {"name": "find", "args": {"text": "a\ud83d", "content": ["b\udc00"]}}
+    reader = GeminiReader()
+    event = {"candidates": [{"content": {"parts": [{"functionCall": call}]}, "finishReason": "STOP"}]}
+    reader.take("", json.dumps(event).encode())
+    [asked] = reader.reply().tool_calls
+    assert asked.arguments == {"text": "a\ufffd", "content": ["b\ufffd"]}
