@@ -11,6 +11,7 @@ from worker.errors import DeploymentUnavailable, ProviderError
 from worker.errors import FailureKind as Kind
 from worker.health.step import WatchDeployment
 from worker.health.store import HealthStore
+from worker.health.watching import tell_view
 from worker.job_run import Attempt, Plan, PlannedCall
 from worker.retries.store import RetryBudget
 from worker.telemetry.deployments import DeploymentSignals
@@ -25,7 +26,9 @@ class Desk:
     def __init__(self, client: redis.asyncio.Redis, namespace: str) -> None:
         self.registry = CollectorRegistry()
         self.events: list[tuple[str, dict[str, object]]] = []
-        signals = DeploymentSignals(self.registry, lambda name, fields: self.events.append((name, fields)))
+        self.signals = signals = DeploymentSignals(
+            self.registry, lambda name, fields: self.events.append((name, fields))
+        )
         self.now_ms = 1_800_000_000_000
         self.health = HealthStore(client, namespace=namespace, watch=signals, now_ms=lambda: self.now_ms)
         self.step = WatchDeployment(self.health, watch=signals, jitter=lambda: 0.5)
@@ -41,7 +44,7 @@ class Desk:
 
     async def look(self) -> None:
         """As a worker does when a second has passed since it last looked."""
-        await self.health._refresh((S.deployment,))
+        tell_view(self.signals, await self.health.look((S.deployment,)), (S.deployment,))
 
     def read(self, metric: str, **labels: str) -> float | None:
         names = {"deployment": "local/s", "provider": "local"}
