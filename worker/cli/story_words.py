@@ -160,7 +160,9 @@ def _call(number: int, call: Mapping[str, JsonValue]) -> str:
     if "more" in call:
         return _member(dict(call))
     speed = f", {_s(call['predicted_ms'])} predicted" if call.get("predicted_ms") else ""
-    return f"{number}. {call.get('deployment')} ({call.get('alias')}), {_usd(call.get('highest_usd'))} at most{speed}"
+    own = ", with the tenant's own key" if call.get("own_key") else ""
+    most = f"{_usd(call.get('highest_usd'))} at most"
+    return f"{number}. {call.get('deployment')} ({call.get('alias')}), {most}{own}{speed}"
 
 
 def _left_out(facts: Facts) -> list[str]:

@@ -217,6 +217,7 @@ def told(planned: Planned) -> dict[str, JsonValue]:
             "alias": call.alias,
             "highest_usd": f"{to_usd(call.highest_pico):f}",
             "predicted_ms": call.predicted_ms,
+            "own_key": call.own_key or None,
         }
         for call in planned.plan.calls
     ]
