@@ -136,3 +136,14 @@ async def test_retries_are_counted_as_paid_or_refused(client: redis.asyncio.Redi
         'fairlane_retries_total{by="resubmission",outcome="refused"} 1.0',
         'fairlane_retries_total{by="celery",outcome="refused"} 1.0',
     }
+
+
+async def test_after_a_new_routing_yaml_only_its_own_deployments_are_shown() -> None:
+    signals = Signals()
+    for name in ("kept", "gone"):
+        signals.deployments.stands(deployment(name), state="open", in_flight=1, limit=2)
+    signals.routing_changed(version="0123456789ab", number=2)
+    signals.deployments.stands(deployment("kept"), state="open", in_flight=1, limit=2)
+    found = generate_latest(signals._registry).decode()
+    assert found.count('deployment="local/kept"') == 3
+    assert "local/gone" not in found
