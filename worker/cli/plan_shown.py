@@ -80,10 +80,12 @@ async def plan_shown(
     task, tenant = run.known_task(), run.known_tenant()
     _allowed, denied = aliases_for(task, tenant.tier)
     bounds = dict.fromkeys(routing.deployments(), InputBound(asked.input_tokens, asked.input_tokens))
+    keyless = own_keys.missing(run, missing, why_no_key=why_no_key)
     planned = rules.plan(
         run,
         cards=cards,
-        missing=own_keys.missing(run, missing, why_no_key=why_no_key),
+        missing=keyless,
+        passing=own_keys.passing(run, keyless, missing),
         bounds=bounds,
         speeds=view.speeds if view else {},
         left_ms=math.inf if task.max_latency_ms is None else task.max_latency_ms,

@@ -29,6 +29,21 @@ def missing(
     return found
 
 
+def passing(job_run: JobRun, missing: Mapping[str, str], for_all: Mapping[str, str]) -> frozenset[str]:
+    """Those of the missing whose key is only not in its file just now."""
+    tenant, known = job_run.known_tenant(), job_run.routing.deployments()
+    return frozenset(
+        name for name in missing if name not in for_all and _is_in_a_file(known[name].provider, tenant)
+    )
+
+
+def _is_in_a_file(provider: Provider, tenant: Tenant) -> bool:
+    own = tenant.keys.get(provider.name)
+    if own or tenant.own_keys_only:
+        return own is not None and own.file is not None
+    return provider.key_file is not None
+
+
 def marked(plan: Plan, tenant: Tenant) -> Plan:
     """The plan in which calls with the tenant's own key say so, and cost nothing of ours."""
     return replace(plan, calls=tuple(charged(call, tenant) for call in plan.calls)) if tenant.keys else plan

@@ -66,6 +66,7 @@ class PlanRoute:
             bounds=bounds,
             speeds=speeds,
             left_ms=1000 * job_run.remaining_s(),
+            passing=own_keys.passing(job_run, missing, self._missing),
         )
         planned = replace(planned, plan=own_keys.marked(planned.plan, tenant))
         job_run.plan = planned.plan
