@@ -217,7 +217,12 @@ def _ended(what: str, facts: Facts) -> list[str]:
     cost = "" if what == "void" else f", {_usd(facts.get('cost_usd'))}"
     used = f", {tokens}" if "output_tokens" in facts or "input_tokens" in facts else ""
     whole = f"attempt {facts.get('attempt')} of {facts.get('deployment')} {verb.get(what, what)}"
-    return [f"{whole}{error}{late}{cost}{used}", *([times] if times else [])]
+    outrun = (
+        f"closed after {_s(facts['silent_ms'])} of silence: another spoke first"
+        if "silent_ms" in facts
+        else ""
+    )
+    return [f"{whole}{error}{late}{cost}{used}", *filter(None, (times, outrun))]
 
 
 def _unresolved(_what: str, facts: Facts) -> list[str]:

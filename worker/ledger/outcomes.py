@@ -134,7 +134,10 @@ def begun(attempt: Attempt) -> dict[str, JsonValue]:
 
 
 def told(attempt: Attempt, settlement: Settlement) -> dict[str, JsonValue]:
-    """What the job's story says of an attempt that has ended. `called_ms`: after it was made, before its call."""
+    """What the job's story says of an attempt that has ended. `called_ms`: after it was made, before its call.
+
+    `silent_ms`: for how long it said nothing when another's first token closed it.
+    """
     usage = settlement.usage
     return {
         "attempt": attempt.number,
@@ -145,6 +148,7 @@ def told(attempt: Attempt, settlement: Settlement) -> dict[str, JsonValue]:
         "called_ms": attempt.called_ms,
         "first_byte_ms": attempt.first_byte_ms,
         "latency_ms": settlement.latency_ms,
+        "silent_ms": attempt.silent_ms,
         "input_tokens": usage.input_tokens or None,
         "output_tokens": usage.output_tokens or None,
         "over_reserved": settlement.over_reserved or None,

@@ -58,6 +58,10 @@ VOID = ("attempt", "void", {"attempt": 1, "deployment": "d", "error": "cancelled
         (("run", "refused", {"code": "run_cap", "reason": "calls"}), ["refused: run_cap, calls"]),
         (("control", "asked", {"task": "fleet.usage"}), ["answered by the fleet itself: fleet.usage"]),
         (VOID, ["attempt 1 of d was never sent (cancelled)"]),
+        (
+            ("attempt", "uncertain", {"attempt": 1, "deployment": "d", "cost_usd": "1", "silent_ms": 900}),
+            ["attempt 1 of d is uncertain, $1", "closed after 900 ms of silence: another spoke first"],
+        ),
         (("fallback", "stop", {"why": "none is left"}), ["no other attempt: none is left"]),
         (
             ("plan", "made", {"calls": [CALL], "left_out": LEFT_OUT}),
