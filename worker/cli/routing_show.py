@@ -170,7 +170,11 @@ def _tell(asked: Asked, looked: Looked, plan: ShownPlan) -> None:
         click.echo(f"The job would end as {plan.error.code}: {plan.error.message}.")
         return
     limits = ", ".join(f"{name} {value}" for name, value in plan.limits.items())
-    click.echo(f"Tenant {asked.tenant} of tier {told['tier']}, task {asked.task}: {', '.join(plan.aliases)}.")
+    aliases = ", ".join(
+        alias if plan.strategies[alias] == "weighted" else f"{alias} ({plan.strategies[alias]})"
+        for alias in plan.aliases
+    )
+    click.echo(f"Tenant {asked.tenant} of tier {told['tier']}, task {asked.task}: {aliases}.")
     click.echo(f"Up to {plan.max_output_tokens} tokens of answer; {limits}.")
     if plan.calls:
         _tell_calls(told)

@@ -31,9 +31,10 @@ def missing(
 
 def passing(job_run: JobRun, missing: Mapping[str, str], for_all: Mapping[str, str]) -> frozenset[str]:
     """Those of the missing whose key is only not in its file just now."""
-    tenant, known = job_run.known_tenant(), job_run.routing.deployments()
+    tenant, routing = job_run.known_tenant(), job_run.routing
+    left_out = (d for alias in job_run.aliases for d in routing.aliases[alias] if d.name in missing)
     return frozenset(
-        name for name in missing if name not in for_all and _is_in_a_file(known[name].provider, tenant)
+        one.name for one in left_out if one.name not in for_all and _is_in_a_file(one.provider, tenant)
     )
 
 

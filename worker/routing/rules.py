@@ -95,7 +95,7 @@ def plan(
     if wrong:
         return Planned(Plan(()), job_run.max_output_tokens, JobError.of(ErrorCode.INVALID_JOB, wrong))
     task = job_run.known_task()
-    lasting = {name: why for name, why in missing.items() if name not in passing}
+    lasting = {name: why for name, why in missing.items() if name not in passing} if passing else missing
     space = vector_space(usable(job_run, cards=cards, missing=lasting))
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
     orders = _Orders(job_run, cards, bounds, speeds or {})

@@ -116,6 +116,15 @@ def test_a_call_with_the_tenants_own_key_costs_nothing_of_ours_and_says_so(run: 
     assert [line.endswith("with its own key") for line in said.splitlines() if "cloud/c" in line] == [True]
 
 
+def test_the_strategy_of_an_alias_that_is_not_by_weight_is_said(run: Run, path: Path) -> None:
+    large = f"{{provider: cloud, model: l, {SIZE}, price: {{input: 9, output: 9}}}}"
+    old = f"  large:\n    - {large}\n"
+    assert old in ROUTING
+    path.write_text(ROUTING.replace(old, f"  large: {{strategy: fastest, deployments: [{large}]}}\n"))
+    said = run("routing", "show", "--tenant", "globex", "--task", "ask").stdout
+    assert "task ask: small, large (fastest)." in said
+
+
 @pytest.fixture
 def at_local_url(path: Path) -> None:
     path.write_text(ROUTING.replace('base_url: "http://127.0.0.1:1"', "base_url_env: FAIRLANE_LOCAL_URL"))
