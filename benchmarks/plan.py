@@ -119,7 +119,7 @@ def milliseconds(do: Callable[[Case, JobRun], None], case: Case) -> list[float]:
 async def step_ms(case: Case) -> list[float]:
     """The same of the whole step PlanRoute, which bounds the input too."""
 
-    async def speeds(_deployments: object) -> Mapping[str, Speed]:
+    async def speeds(_tenant: object, _deployments: object) -> Mapping[str, Speed]:
         return case.speeds
 
     async def proceed(_job_run: JobRun) -> Answer:

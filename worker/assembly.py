@@ -173,13 +173,19 @@ def unusable(routing: RoutingFile, settings: WorkerSettings, unpriced: Mapping[s
     return reasons
 
 
+async def never_called(
+    settings: WorkerSettings, routing: RoutingFile, unpriced: Mapping[str, str], http: httpx.AsyncClient
+) -> dict[str, str]:
+    """The same, with what the server at FAIRLANE_LOCAL_URL does not have."""
+    return unusable(routing, settings, unpriced) | await not_served(http, routing, settings.local_url)
+
+
 async def plan_route(
     settings: WorkerSettings, routing: RoutingFile, speeds: Speeds, keys: Keys, http: httpx.AsyncClient
 ) -> tuple[PlanRoute, Mapping[str, RateCard]]:
     """The step that plans, and the prices that it plans with. Raises ConfigError."""
     cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=settings.home)
-    missing = unusable(routing, settings, unpriced)
-    missing |= await not_served(http, routing, settings.local_url)
+    missing = await never_called(settings, routing, unpriced, http)
     counts = await load_counts(routing, keyless(routing, keys) | missing)
     plan = PlanRoute(cards=cards, missing=missing, counts=counts, speeds=speeds, why_no_key=keys.why_none)
     return plan, cards

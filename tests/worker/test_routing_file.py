@@ -153,6 +153,14 @@ def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path):
         load(path)
 
 
+@pytest.mark.parametrize("section", ["providers", "aliases", "tasks", "tiers", "tenants"])
+def test_a_mistake_is_told_once(tmp_path: Path, section: str):
+    path = tmp_path / "routing.yaml"
+    path.write_text(f"{section}: 3\n")
+    found = check(path)
+    assert len(found) == len(set(found))
+
+
 def test_a_file_that_is_not_there_or_not_text_is_told_so(tmp_path: Path):
     assert (
         "cannot be read (No such file or directory): set FAIRLANE_ROUTING" in check(tmp_path / "none.yaml")[0]

@@ -53,7 +53,7 @@ def read_results(path: Path) -> list[Line]:
 
 def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
+        texts = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} cannot be read: it must be a text file with one JSON object a line"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from worker.policy.rules import aliases_for
-from worker.routing_file import Deployment, RoutingFile, TaskRule, Tenant, Tier
+from worker.routing_file import Deployment, RoutingFile, Strategy, TaskRule, Tenant, Tier
 
 EVERYBODY = "(every other tenant)"  # whom the default tier takes
 _PLANNED = ("allow", "deny", "replace", "name")  # of a tier: what they mean stands in the plans
@@ -123,17 +123,24 @@ def _plan_values(routing: RoutingFile, task: TaskRule, tier: Tier) -> Values:
         if field.name not in ("name", "default", "fallback"):
             found |= _values(field.name, getattr(task, field.name))
     for alias in allowed:
+        strategy = routing.strategies.get(alias, "weighted")
+        found[f"{alias}: strategy"] = strategy
         for place, deployment in enumerate(routing.aliases[alias], start=1):
-            found |= _deployment_values(f"{alias}: {deployment.name}", deployment, place)
+            found |= _deployment_values(
+                f"{alias}: {deployment.name}", deployment, _order(deployment, place, strategy)
+            )
     return found
 
 
-def _deployment_values(name: str, deployment: Deployment, place: int) -> Values:
-    """`weight` says the order; among those of weight 0 the place in the file does."""
-    provider = deployment.provider
-    found = {
-        name: "weight 0, place " + str(place) if not deployment.weight else f"weight {deployment.weight}"
-    }
+def _order(deployment: Deployment, place: int, strategy: Strategy) -> str:
+    """What says when it is tried: its weight, or its place in the file."""
+    if strategy == "ordered":
+        return f"place {place}"
+    return f"weight {deployment.weight}" if deployment.weight else f"weight 0, place {place}"
+
+
+def _deployment_values(name: str, deployment: Deployment, order: str) -> Values:
+    provider, found = deployment.provider, {name: order}
     for field in fields(deployment):
         if field.name not in ("name", "provider", "model", "weight"):
             found |= _values(f"{name} {field.name}", getattr(deployment, field.name))
@@ -151,7 +158,9 @@ def _of_tenant(was: Tenant | None, now: Tenant | None) -> tuple[Change, ...]:
 
 
 def _tenant_values(tenant: Tenant) -> Values:
-    found = {"tenant": f"of tier {tenant.tier.name}", "zone": tenant.zone}
+    found = {"tenant": f"of tier {tenant.tier.name}", "zone": tenant.zone} | _values("keys", tenant.keys)
+    if tenant.own_keys_only:
+        found["own_keys_only"] = "true"
     for field in fields(tenant.tier):
         if field.name not in _PLANNED:
             found |= _values(field.name, getattr(tenant.tier, field.name))

@@ -80,10 +80,12 @@ async def plan_shown(
     task, tenant = run.known_task(), run.known_tenant()
     _allowed, denied = aliases_for(task, tenant.tier)
     bounds = dict.fromkeys(routing.deployments(), InputBound(asked.input_tokens, asked.input_tokens))
+    keyless = own_keys.missing(run, missing, why_no_key=why_no_key)
     planned = rules.plan(
         run,
         cards=cards,
-        missing=own_keys.missing(run, missing, why_no_key=why_no_key),
+        missing=keyless,
+        passing=own_keys.passing(run, keyless, missing),
         bounds=bounds,
         speeds=view.speeds if view else {},
         left_ms=math.inf if task.max_latency_ms is None else task.max_latency_ms,
@@ -151,7 +153,7 @@ def _limits(run: JobRun) -> dict[str, Any]:
 
 def call_told(call: PlannedCall, plan: ShownPlan, *, input_tokens: int) -> dict[str, Any]:
     """One call as JSON. `cost_low_usd` is what its input alone costs, uncached; `cost_high_usd` what is reserved."""
-    low = call.card.cost(Usage(input_tokens=input_tokens))
+    low = 0 if call.own_key else call.card.cost(Usage(input_tokens=input_tokens))
     siblings = [one for one in plan.calls if one.alias == call.alias]
     strategy = plan.strategies[call.alias]
     weights = sum(one.deployment.weight for one in siblings) if strategy == "weighted" else 0

@@ -12,7 +12,7 @@ import click
 import pydantic
 import redis.exceptions
 
-from worker.assembly import unusable
+from worker.assembly import never_called
 from worker.budget.catalogue import rate_cards
 from worker.cli.asked import NOT_SO, example, json_option, print_table, say
 from worker.cli.deployments import open_health
@@ -21,6 +21,7 @@ from worker.cli.routing_fleet import FleetRouting, fleet_routing
 from worker.embedded.home import Home
 from worker.errors import LedgerUnavailable
 from worker.health.rules import View, with_own
+from worker.providers.client import open_client
 from worker.providers.keys import Keys
 from worker.routing_file import RoutingFile, Tenant
 from worker.routing_load import load_source, source_of
@@ -87,21 +88,25 @@ def show(
     settings = WorkerSettings.from_env()
     settings = replace(settings, local_url=settings.local_url or Home(settings.home).upstream())
     looked = asyncio.run(_look(settings, file, tenant))
-    cards, unpriced = rate_cards(
-        looked.routing.deployments(), cache_dir=settings.home if settings.home.is_dir() else None
-    )
-    plan = asyncio.run(
-        plan_shown(
-            asked,
-            looked.routing,
-            cards=cards,
-            missing=unusable(looked.routing, settings, unpriced),
-            why_no_key=Keys(key_variable, in_use=settings.uses_keys).why_none,
-            view=looked.view,
-        )
-    )
+    plan = asyncio.run(_plan(asked, settings, looked))
     say(_told(asked, looked, plan), as_json=as_json, words=lambda: _tell(asked, looked, plan))
     ctx.exit(NOT_SO if plan.error else 0)
+
+
+async def _plan(asked: Asked, settings: WorkerSettings, looked: Looked) -> ShownPlan:
+    """As a worker would make it. Raises ConfigError."""
+    routing, cache_dir = looked.routing, settings.home if settings.home.is_dir() else None
+    cards, unpriced = await asyncio.to_thread(rate_cards, routing.deployments(), cache_dir=cache_dir)
+    async with open_client(settings, routing) as http:
+        missing = await never_called(settings, routing, unpriced, http)
+    return await plan_shown(
+        asked,
+        routing,
+        cards=cards,
+        missing=missing,
+        why_no_key=Keys(key_variable, in_use=settings.uses_keys).why_none,
+        view=looked.view,
+    )
 
 
 async def _look(settings: WorkerSettings, file: Path | None, tenant: str) -> Looked:
@@ -165,7 +170,11 @@ def _tell(asked: Asked, looked: Looked, plan: ShownPlan) -> None:
         click.echo(f"The job would end as {plan.error.code}: {plan.error.message}.")
         return
     limits = ", ".join(f"{name} {value}" for name, value in plan.limits.items())
-    click.echo(f"Tenant {asked.tenant} of tier {told['tier']}, task {asked.task}: {', '.join(plan.aliases)}.")
+    aliases = ", ".join(
+        alias if plan.strategies[alias] == "weighted" else f"{alias} ({plan.strategies[alias]})"
+        for alias in plan.aliases
+    )
+    click.echo(f"Tenant {asked.tenant} of tier {told['tier']}, task {asked.task}: {aliases}.")
     longest = f"Up to {plan.max_output_tokens} tokens of answer; " if plan.max_output_tokens else "Limits: "
     click.echo(f"{longest}{limits}.")
     if plan.calls:
@@ -201,8 +210,13 @@ def _tell_calls(told: dict[str, Any]) -> None:
             f"{call['cost_low_usd'].normalize():f}",
             f"{call['cost_high_usd'].normalize():f}",
             *([call["latency_ms"]] if latency else []),
-            call["tried_though"] and f"tried though {call['tried_though']}",
+            _noted(call),
         )
         for number, call in enumerate(told["calls"], start=1)
     ]
     print_table(columns, rows)
+
+
+def _noted(call: dict[str, Any]) -> str | None:
+    tried = f"tried though {call['tried_though']}" if call["tried_though"] else None
+    return ", ".join(filter(None, ("with its own key" if call["own_key"] else None, tried))) or None

@@ -6,7 +6,7 @@ Every function is pure; docs/routing.md has the table of states.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -205,12 +205,23 @@ def obstacle(deployment: Deployment, view: View, *, age_s: float) -> Obstacle | 
 
 
 def with_own(view: View, own: View, providers: Collection[str]) -> View:
-    """The view of a tenant that has keys of its own for these providers, whose calls met what is in `own`."""
+    """The view of a tenant that has keys of its own for these providers, whose calls met what is in `own`.
+
+    A deployment whose speed they do not tell is as fast as for all others.
+    """
+    stands = {
+        name: one if one.speed and one.speed.is_known else replace(one, speed=_speed_in(view, name))
+        for name, one in own.deployments.items()
+    }
     return View(
-        {**view.deployments, **own.deployments},
+        {**view.deployments, **stands},
         {name: cool for name, cool in view.providers.items() if name not in providers} | {**own.providers},
         view.pauses,
     )
+
+
+def _speed_in(view: View, name: str) -> Speed | None:
+    return view.deployments.get(name, Standing()).speed
 
 
 def scopes(deployment: Deployment) -> tuple[str, str]:

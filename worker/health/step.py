@@ -68,21 +68,14 @@ class AvoidUnhealthy:
         return await proceed(job_run)
 
     async def _view(self, job_run: JobRun) -> tuple[View, float]:
-        """As this tenant's calls find it: those with a key of its own by what such calls have met."""
+        """As the job's tenant finds it, with what a replaced key had met forgotten."""
         known, tenant = job_run.routing.deployments, job_run.known_tenant()
         for provider, whose in self._renewed():
             logger.warning("the key of %s was replaced%s", provider, f" by {whose}" if whose else "")
             await self._store.forgive(
                 [one for one in known().values() if one.provider.name == provider], whose=whose
             )
-        view, age_s = await self._store.view(known)
-        if not tenant.keys:
-            return view, age_s
-        own, own_age_s = await self._store.view(
-            lambda: {name: one for name, one in known().items() if one.provider.name in tenant.keys},
-            whose=tenant.name,
-        )
-        return rules.with_own(view, own, tenant.keys), max(age_s, own_age_s)
+        return await self._store.view_of(tenant, known)
 
 
 class WatchDeployment:

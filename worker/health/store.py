@@ -18,9 +18,9 @@ import redis.asyncio
 import redis.exceptions
 
 from producer_sdk.contract import Crossing, Straight
-from worker.health.rules import CoolDown, Outcome, Pause, Standing, Took, View
+from worker.health.rules import CoolDown, Outcome, Pause, Standing, Took, View, with_own
 from worker.health.watching import Unwatched, Watch, tell_view
-from worker.routing_file import Deployment
+from worker.routing_file import Deployment, Tenant
 from worker.speed import STALE_S, Speed
 
 T = TypeVar("T")
@@ -177,9 +177,24 @@ class HealthStore:
             await asyncio.shield(sight.looking)
         return sight.view, max(0.0, time.monotonic() - sight.seen)
 
-    async def speeds(self, deployments: Callable[[], Mapping[str, Deployment]]) -> Mapping[str, Speed]:
-        """How fast those are that have answered calls with the fleet's keys, by the same view."""
-        return (await self.view(deployments))[0].speeds
+    async def view_of(
+        self, tenant: Tenant, deployments: Callable[[], Mapping[str, Deployment]]
+    ) -> tuple[View, float]:
+        """As this tenant's calls find it: those with a key of its own by what such calls have met."""
+        view, age_s = await self.view(deployments)
+        if not tenant.keys:
+            return view, age_s
+        own, own_age_s = await self.view(
+            lambda: {name: one for name, one in deployments().items() if one.provider.name in tenant.keys},
+            whose=tenant.name,
+        )
+        return with_own(view, own, tenant.keys), max(age_s, own_age_s)
+
+    async def speeds(
+        self, tenant: Tenant, deployments: Callable[[], Mapping[str, Deployment]]
+    ) -> Mapping[str, Speed]:
+        """How fast those are for this tenant that have answered, by the same view."""
+        return (await self.view_of(tenant, deployments))[0].speeds
 
     async def _refresh(self, sight: _Sight, deployments: Sequence[Deployment], whose: str) -> None:
         asked = time.monotonic()

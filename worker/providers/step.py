@@ -85,8 +85,8 @@ class CallProvider:
         except TimeoutError as error:
             raise failures.timed_out(provider.name, exchange.reader.usage, sent=attempt.sent) from error
         except ProviderError as error:
-            changed = self._keys and self._keys.has_changed(provider, tenant, key)
-            if error.kind == FailureKind.AUTH and changed:
+            is_auth = error.kind == FailureKind.AUTH
+            if is_auth and self._keys and self._keys.has_changed(provider, tenant, key):
                 raise failures.key_changed(provider.name, error) from error
             raise
         if reply.vectors:

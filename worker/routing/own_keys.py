@@ -29,6 +29,22 @@ def missing(
     return found
 
 
+def passing(job_run: JobRun, missing: Mapping[str, str], for_all: Mapping[str, str]) -> frozenset[str]:
+    """Those of the missing whose key is only not in its file just now."""
+    tenant, routing = job_run.known_tenant(), job_run.routing
+    left_out = (d for alias in job_run.aliases for d in routing.aliases[alias] if d.name in missing)
+    return frozenset(
+        one.name for one in left_out if one.name not in for_all and _is_in_a_file(one.provider, tenant)
+    )
+
+
+def _is_in_a_file(provider: Provider, tenant: Tenant) -> bool:
+    own = tenant.keys.get(provider.name)
+    if own or tenant.own_keys_only:
+        return own is not None and own.file is not None
+    return provider.key_file is not None
+
+
 def marked(plan: Plan, tenant: Tenant) -> Plan:
     """The plan in which calls with the tenant's own key say so, and cost nothing of ours."""
     return replace(plan, calls=tuple(charged(call, tenant) for call in plan.calls)) if tenant.keys else plan

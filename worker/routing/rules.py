@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -82,19 +82,21 @@ def plan(
     bounds: Mapping[str, InputBound],
     speeds: Mapping[str, Speed] | None = None,
     left_ms: float = math.inf,
+    passing: Collection[str] = (),
 ) -> Planned:
     """The deployments to try, in order: alias after alias, inside each by its strategy, the same for the same job.
 
     `missing` names deployments that cannot be used, each with its reason; `bounds` are those of all others. `speeds`
     are what the fleet has measured of them, `left_ms` is the time that the chain has: what is foretold to need more is
-    left out, but never the last. The answer is as long as the first deployment can write it at most; one that cannot
-    write so much is left out.
+    left out, but never the last. What is missing for a `passing` reason still says whose vectors a job gets. The answer
+    is as long as the first deployment can write it at most; one that cannot write so much is left out.
     """
     wrong = unreadable_image(job_run.messages)
     if wrong:
         return Planned(Plan(()), job_run.max_output_tokens, JobError.of(ErrorCode.INVALID_JOB, wrong))
     task = job_run.known_task()
-    space = vector_space(usable(job_run, cards=cards, missing=missing))
+    lasting = {name: why for name, why in missing.items() if name not in passing} if passing else missing
+    space = vector_space(usable(job_run, cards=cards, missing=lasting))
     limit = None if task.max_cost_usd is None else to_pico(task.max_cost_usd) - job_run.spent_pico
     orders = _Orders(job_run, cards, bounds, speeds or {})
     output, needed = job_run.max_output_tokens, needs(job_run.messages, job_run.job.params)
@@ -218,6 +220,7 @@ def told(planned: Planned) -> dict[str, JsonValue]:
             "alias": call.alias,
             "highest_usd": f"{to_usd(call.highest_pico):f}",
             "predicted_ms": call.predicted_ms,
+            "own_key": call.own_key or None,
         }
         for call in planned.plan.calls
     ]

@@ -21,8 +21,10 @@ from worker.speed import Speed
 class Speeds(Protocol):
     """What knows how fast deployments have answered."""
 
-    async def __call__(self, deployments: Callable[[], Mapping[str, Deployment]]) -> Mapping[str, Speed]:
-        """By name, of those among these that have answered."""
+    async def __call__(
+        self, tenant: Tenant, deployments: Callable[[], Mapping[str, Deployment]]
+    ) -> Mapping[str, Speed]:
+        """By name, of those among these that have answered; with the tenant's own keys, where it has some."""
         ...
 
 
@@ -55,7 +57,8 @@ class PlanRoute:
         missing = own_keys.missing(job_run, self._missing, why_no_key=self._why_no_key)
         usable = rules.usable(job_run, cards=self._cards, missing=missing)
         bounds = await self._bounds.of(job_run, usable)
-        speeds = await self._speeds(job_run.routing.deployments) if self._speeds else {}
+        tenant, known = job_run.known_tenant(), job_run.routing.deployments
+        speeds = await self._speeds(tenant, known) if self._speeds else {}
         planned = rules.plan(
             job_run,
             cards=self._cards,
@@ -63,8 +66,10 @@ class PlanRoute:
             bounds=bounds,
             speeds=speeds,
             left_ms=1000 * job_run.remaining_s(),
+            passing=own_keys.passing(job_run, missing, self._missing),
         )
-        job_run.plan = own_keys.marked(planned.plan, job_run.known_tenant())
+        planned = replace(planned, plan=own_keys.marked(planned.plan, tenant))
+        job_run.plan = planned.plan
         job_run.max_output_tokens = planned.max_output_tokens
         job_run.story.note("plan", "made", **rules.told(planned))
         if planned.error:

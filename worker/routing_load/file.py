@@ -120,23 +120,18 @@ def _whole_file(root: Place, local_url: str | None) -> RoutingFile:
     check_same_everywhere(aliases.values())
     deployments = {name: alias.deployments for name, alias in aliases.items()}
     check_aliases({name: alias.places for name, alias in aliases.items()}, deployments)
-    tasks = _named(fields.entries_of("tasks"), lambda name, task: task_of(name, task, aliases))
-    for name, task in fields.entries_of("tasks").items():
+    tasks_at, tiers_at, tenants_at = (fields.entries_of(name) for name in ("tasks", "tiers", "tenants"))
+    tasks = _named(tasks_at, lambda name, task: task_of(name, task, aliases))
+    for name, task in tasks_at.items():
         check_task_name(task, name)
-    check_tasks(fields.entries_of("tasks"), tasks, deployments)
-    tiers = _named(
-        fields.entries_of("tiers"),
-        lambda name, tier: tier_of(name, tier, aliases, tasks),
-    )
+    check_tasks(tasks_at, tasks, deployments)
+    tiers = _named(tiers_at, lambda name, tier: tier_of(name, tier, aliases, tasks))
     tenants = _named(
-        fields.entries_of("tenants"),
-        lambda name, tenant: tenant_of(name, tenant, tiers, (aliases, tasks), providers=providers),
+        tenants_at, lambda name, tenant: tenant_of(name, tenant, tiers, (aliases, tasks), providers=providers)
     )
-    check_tiers(fields.entries_of("tiers"), tiers, deployments)
-    check_tiers(
-        fields.entries_of("tenants"), {name: tenant.tier for name, tenant in tenants.items()}, deployments
-    )
-    for name, tenant in fields.entries_of("tenants").items():
+    check_tiers(tiers_at, tiers, deployments)
+    check_tiers(tenants_at, {name: tenant.tier for name, tenant in tenants.items()}, deployments)
+    for name, tenant in tenants_at.items():
         check_tenant_name(tenant, name)
     default_tier = fields.entries.get("default_tier")
     if not tenants and default_tier is None:

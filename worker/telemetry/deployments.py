@@ -81,6 +81,11 @@ class DeploymentSignals:
         self._in_flight.labels(*names).set(in_flight)
         self._limit.labels(*names).set(float("nan") if limit is None else limit)
 
+    def forget(self) -> None:
+        """Deployments may be gone: only those that are told of again are shown."""
+        for gauge in (self._state, self._in_flight, self._limit):
+            gauge.clear()
+
     def paused(self, pauses: Mapping[str, str]) -> None:
         """Every scope that is paused now; what has changed since the last time is told."""
         for scope, reason in pauses.items():

@@ -71,6 +71,7 @@ class Signals:
     def routing_changed(self, *, version: str, number: int) -> None:
         """New jobs begin with another routing.yaml. Call it on the event loop."""
         self.routing_number(number)
+        self.deployments.forget()
         self._event("fairlane-routing-changed", {"version": version, "number": number})
 
     def routing_refused(self, sentence: str) -> None:

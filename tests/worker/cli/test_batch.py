@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from producer_sdk.contract import Job, JobResult
 from tests.producer_sdk.fake_worker import echo, working
 from tests.servers import Valkey
+from worker.cli.batch_file import read_jobs, read_results, write_results
 from worker.cli.main import cli
 
 Run = Callable[..., Result]
@@ -130,3 +131,13 @@ def test_what_is_asked_for_must_be_clear(run: Run, tmp_path: Path) -> None:
     )
     assert "exists" in run(jobs, "--results", jobs, *FOR).stderr, "no results are lost"
     assert 'is {"job"' in run("--retry-failed", jobs).stderr
+
+
+def test_words_that_hold_what_unicode_calls_a_line_end_stay_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    text = "one\u2028two\u2029three\u0085four"
+    path.write_text(json.dumps({"messages": text}, ensure_ascii=False) + "\n", encoding="utf-8")
+    [line] = read_jobs(path, {"tenant": "acme", "task": "classify"})
+    assert line.job.messages[0].text == text
+    write_results(path, [line])
+    assert read_results(path) == [line]

@@ -42,8 +42,11 @@ def changed(*replacements: tuple[str, str]) -> Difference:
     for old, new in replacements:
         assert old in text
         text = text.replace(old, new)
-    old, new = (load_source(Source("routing.yaml", one.encode()))[0] for one in (ROUTING, text))
-    return difference(old, new)
+    return between(ROUTING, text)
+
+
+def between(old: str, new: str) -> Difference:
+    return difference(*(load_source(Source("routing.yaml", text.encode()))[0] for text in (old, new)))
 
 
 def told(found: Difference) -> dict[tuple[int, tuple[str, ...], tuple[str, ...]], list[str]]:
@@ -84,6 +87,42 @@ def test_where_a_provider_is_and_whose_key_it_takes_are_changes_of_its_plans() -
             "small: local/s provider's base_url: http://127.0.0.1:1 → http://127.0.0.1:9",
             "small: local/s provider's key_env is new: K",
         ]
+    }
+
+
+SMALL = """\
+  small:
+    - {provider: local, model: s, context_tokens: 900, max_output_tokens: 90, weight: 2, price: {input: 1, output: 2}}
+    - {provider: cloud, model: s, context_tokens: 900, max_output_tokens: 90, weight: 1, price: {input: 1, output: 2}}
+"""
+
+
+def by_strategy(strategy: str, *, turned: bool = False) -> str:
+    first, second = SMALL.splitlines()[1:]
+    lines = [f"    {line}" for line in ((second, first) if turned else (first, second))]
+    return "\n".join(["  small:", f"    strategy: {strategy}", "    deployments:", *lines, ""])
+
+
+def test_another_strategy_changes_the_plans_of_its_alias() -> None:
+    assert told(changed((SMALL, by_strategy("cheapest")))) == {
+        (102, ("free", "pro"), ("ask", "write")): ["small: strategy: weighted → cheapest"]
+    }
+
+
+def test_another_order_is_a_change_where_the_file_says_the_order() -> None:
+    old, new = (ROUTING.replace(SMALL, by_strategy("ordered", turned=turned)) for turned in (False, True))
+    assert told(between(old, new)) == {
+        (102, ("free", "pro"), ("ask", "write")): [
+            "small: local/s: place 1 → place 2",
+            "small: cloud/s: place 2 → place 1",
+        ]
+    }
+
+
+def test_a_tenants_own_keys_are_its_change() -> None:
+    own = "globex: {tier: pro, concurrency: 9, keys: {cloud: {key_env: THEIRS}}, own_keys_only: true}"
+    assert told(changed(("globex: {tier: pro, concurrency: 9}", own))) == {
+        (1, ("pro",), ()): ["keys.cloud.env is new: THEIRS", "own_keys_only is new: true"]
     }
 
 

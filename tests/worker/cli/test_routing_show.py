@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from tests.servers import Valkey
 from worker.cli.main import cli
+from worker.embedded.twin import Twin
 from worker.health.rules import CoolDown, Outcome
 from worker.health.store import HealthStore
 from worker.job_run import utc_now
@@ -101,6 +102,40 @@ def test_a_plan_has_its_calls_with_costs_and_every_other_deployment_with_its_rea
         "concurrency": "20",
         "weight": "1",
     }
+
+
+def test_a_call_with_the_tenants_own_key_costs_nothing_of_ours_and_says_so(run: Run, path: Path) -> None:
+    own = "tenants: {acme: {tier: pro, keys: {cloud: {key_env: THEIRS}}}, globex: all}"
+    path.write_text(ROUTING.replace("tenants: {acme: pro, globex: all}", own))
+    costs = {
+        one["deployment"]: (one["own_key"], float(one["cost_low_usd"]), float(one["cost_high_usd"]))
+        for one in shown(run, THEIRS="sk-theirs")["calls"]
+    }
+    assert costs == {"local/m": (False, 0.001, 0.00125), "cloud/c": (True, 0, 0)}
+    said = run("routing", "show", "--tenant", "acme", "--task", "ask", THEIRS="sk-theirs").stdout
+    assert [line.endswith("with its own key") for line in said.splitlines() if "cloud/c" in line] == [True]
+
+
+def test_the_strategy_of_an_alias_that_is_not_by_weight_is_said(run: Run, path: Path) -> None:
+    large = f"{{provider: cloud, model: l, {SIZE}, price: {{input: 9, output: 9}}}}"
+    old = f"  large:\n    - {large}\n"
+    assert old in ROUTING
+    path.write_text(ROUTING.replace(old, f"  large: {{strategy: fastest, deployments: [{large}]}}\n"))
+    said = run("routing", "show", "--tenant", "globex", "--task", "ask").stdout
+    assert "task ask: small, large (fastest)." in said
+
+
+@pytest.fixture
+def at_local_url(path: Path) -> None:
+    path.write_text(ROUTING.replace('base_url: "http://127.0.0.1:1"', "base_url_env: FAIRLANE_LOCAL_URL"))
+
+
+@pytest.mark.usefixtures("at_local_url")
+async def test_what_the_local_server_does_not_have_is_left_out(run: Run) -> None:
+    async with Twin() as twin:
+        told = await asyncio.to_thread(lambda: shown(run, FAIRLANE_LOCAL_URL=twin.url))
+    assert reasons(told)["local/m"] == "the server at FAIRLANE_LOCAL_URL has no model m"
+    assert [one["deployment"] for one in told["calls"]] == ["cloud/c"]
 
 
 def test_the_size_of_the_job_decides_what_fits(run: Run) -> None:

@@ -19,6 +19,7 @@ from worker.health.step import WatchDeployment
 from worker.health.store import LEAST_PACED_TOKENS, HealthStore
 from worker.job_run import Answer, Attempt, PlannedCall
 from worker.routing.step import PlanRoute
+from worker.routing_file import KeySource, Tenant
 from worker.speed import ENOUGH_ANSWERS, STALE_S, Speed
 
 START_MS = 1_763_000_000_000
@@ -101,11 +102,11 @@ async def in_lockstep(valkey: Valkey, steps) -> None:
             )
 
 
-async def learn(health: HealthStore, *took: Took | None, attempt: str = "a") -> None:
+async def learn(health: HealthStore, *took: Took | None, attempt: str = "a", whose: str = "") -> None:
     for number, one in enumerate(took):
         name = f"{attempt}-{number}"
-        begun = await health.begin(A, attempt=name, forced=False)
-        await health.finish(A, Outcome("ok"), attempt=name, begun=begun, jitter=0.5, took=one)
+        begun = await health.begin(A, attempt=name, forced=False, whose=whose)
+        await health.finish(A, Outcome("ok"), attempt=name, begun=begun, jitter=0.5, took=one, whose=whose)
 
 
 @pytest.fixture
@@ -190,3 +191,16 @@ async def test_every_workers_plan_knows_what_one_has_measured(
     assert foretold == {A.name: 40 + 20 * 10, S.name: None}
     await PlanRoute(cards=cards, missing={}, speeds=other.speeds).untimed().run(job_run, Rest())
     assert {call.predicted_ms for call in job_run.plan.calls} == {None}
+
+
+async def test_a_tenants_own_keys_are_as_fast_as_its_calls_and_else_as_all_others(
+    health: HealthStore, client: redis.asyncio.Redis, namespace: str
+):
+    await learn(health, *[Took(40, 20, 190)] * ENOUGH_ANSWERS)
+    tenants = [
+        Tenant(name, routing_of().tiers["free"], keys={"local": KeySource(env="OWN")})
+        for name in ("acme", "globex")
+    ]
+    await learn(health, *[Took(900, 20, 190)] * ENOUGH_ANSWERS, attempt="own", whose="acme")
+    found = [await health.speeds(tenant, lambda: {A.name: A}) for tenant in tenants]
+    assert [speeds[A.name].first_ms for speeds in found] == [900.0, 40.0]

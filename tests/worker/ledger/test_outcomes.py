@@ -142,3 +142,10 @@ def test_the_answer_of_a_final_row_is_its_content():
     assert (answer.text, answer.cost_pico, answer.model, answer.standing) == ("yes", 120, "s", final)
     ended = outcomes.answer_of(run.ended(JobError.of(ErrorCode.INTERNAL, "no")))
     assert (ended.text, ended.model, ended.standing.status) == ("", "", "failed")
+
+
+def test_the_story_of_a_call_that_was_outrun_says_for_how_long_it_was_silent():
+    attempt = sent()
+    attempt.silent_ms = 900
+    settlement = outcomes.of_interruption(attempt, asyncio.CancelledError(), latency_ms=910)
+    assert outcomes.told(attempt, settlement)["silent_ms"] == 900

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer_sdk.contract import MOST_VECTOR_BYTES, ErrorCode, Job
-from tests.worker.job_runs import CLOUD, LOCAL, card, routing_of, run_of
+from tests.worker.job_runs import CLOUD, LOCAL, Rest, card, routing_of, run_of
+from worker.errors import JobStopped
 from worker.job_run import JobRun
+from worker.providers.keys import Keys
 from worker.rate_card import RateCard
 from worker.routing.embedding_bounds import UNKNOWN, InputFormat, input_format, inputs_bound
 from worker.routing.rules import Planned, plan, usable
+from worker.routing.step import PlanRoute
 from worker.routing_file import Deployment, EmbeddingLimits, Provider, RoutingFile, TaskRule
 
 OPENAI = Provider("openai", "openai", "https://api.openai.com/v1", key_env="OPENAI_API_KEY")
@@ -91,6 +95,21 @@ def test_a_plan_never_mixes_the_vectors_of_two_models():
     by_resort = planned(job_run(["a"], where), missing=without).plan
     assert [call.deployment.name for call in by_resort.calls] == ["cloud/other"]
     assert dict(by_resort.left_out) == without
+
+
+async def test_a_key_that_is_not_in_its_file_just_now_makes_no_other_models_vectors(tmp_path: Path):
+    keyed = replace(CLOUD, key_env=None, key_file=tmp_path / "key")
+    run = job_run(["a"], routing(model("first", keyed), model("other", weight=0)))
+    step = PlanRoute(
+        cards=dict.fromkeys(run.routing.deployments(), CARD), missing={}, why_no_key=Keys().why_none
+    )
+    with pytest.raises(JobStopped) as stopped:
+        await step.run(run, Rest())
+    assert stopped.value.error.code == ErrorCode.PROVIDER_UNAVAILABLE
+    assert run.plan.left_out[1] == (
+        "local/other",
+        "its vectors cannot be compared with those of first",
+    )
 
 
 def test_a_job_that_only_the_last_resort_could_take_is_refused_and_not_given_its_vectors():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.worker.job_runs import CLOUD, Rest, card, deployment, routing_of, run_of, usd
+from worker.cli.story_words import said
 from worker.errors import JobStopped
 from worker.job_run import JobRun
 from worker.providers.keys import Keys
@@ -61,3 +62,11 @@ async def test_a_tenant_of_own_keys_only_is_planned_nowhere_else():
         await planned(asked(keys=OWN, own_keys_only=True), CLOUD_API_KEY="ours")
     assert "no ACME_KEY (the tenant's own key)" in stopped.value.error.message
     assert stopped.value.error.reason == "no_deployment"
+
+
+async def test_the_story_says_which_call_the_tenants_own_key_pays_for():
+    job_run = await planned(asked(keys=OWN), ACME_KEY="theirs")
+    [event] = job_run.story.told
+    local, cloud = event.facts["calls"]
+    assert ("own_key" in local, cloud["own_key"], cloud["highest_usd"]) == (False, True, "0")
+    assert said(event)[2] == "2. cloud/l (large), $0 at most, with the tenant's own key"

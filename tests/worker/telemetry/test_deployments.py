@@ -11,6 +11,7 @@ from worker.errors import DeploymentUnavailable, ProviderError
 from worker.errors import FailureKind as Kind
 from worker.health.step import WatchDeployment
 from worker.health.store import HealthStore
+from worker.health.watching import tell_view
 from worker.job_run import Attempt, Plan, PlannedCall
 from worker.retries.store import RetryBudget
 from worker.telemetry.deployments import DeploymentSignals
@@ -25,7 +26,9 @@ class Desk:
     def __init__(self, client: redis.asyncio.Redis, namespace: str) -> None:
         self.registry = CollectorRegistry()
         self.events: list[tuple[str, dict[str, object]]] = []
-        signals = DeploymentSignals(self.registry, lambda name, fields: self.events.append((name, fields)))
+        self.signals = signals = DeploymentSignals(
+            self.registry, lambda name, fields: self.events.append((name, fields))
+        )
         self.now_ms = 1_800_000_000_000
         self.health = HealthStore(client, namespace=namespace, watch=signals, now_ms=lambda: self.now_ms)
         self.step = WatchDeployment(self.health, watch=signals, jitter=lambda: 0.5)
@@ -41,8 +44,7 @@ class Desk:
 
     async def look(self) -> None:
         """As a worker does when a second has passed since it last looked."""
-        self.health._sights.clear()
-        await self.health.view(lambda: {S.deployment.name: S.deployment})
+        tell_view(self.signals, await self.health.look((S.deployment,)), (S.deployment,))
 
     def read(self, metric: str, **labels: str) -> float | None:
         names = {"deployment": "local/s", "provider": "local"}
@@ -134,3 +136,14 @@ async def test_retries_are_counted_as_paid_or_refused(client: redis.asyncio.Redi
         'fairlane_retries_total{by="resubmission",outcome="refused"} 1.0',
         'fairlane_retries_total{by="celery",outcome="refused"} 1.0',
     }
+
+
+async def test_after_a_new_routing_yaml_only_its_own_deployments_are_shown() -> None:
+    signals = Signals()
+    for name in ("kept", "gone"):
+        signals.deployments.stands(deployment(name), state="open", in_flight=1, limit=2)
+    signals.routing_changed(version="0123456789ab", number=2)
+    signals.deployments.stands(deployment("kept"), state="open", in_flight=1, limit=2)
+    found = generate_latest(signals._registry).decode()
+    assert found.count('deployment="local/kept"') == 3
+    assert "local/gone" not in found
