@@ -103,3 +103,10 @@ def test_nothing_names_the_machine_or_the_package_hosts_it_was_written_with() ->
             for hit in rule.finditer(text)
         ]
     assert found == []
+
+
+def test_the_architecture_page_names_every_room() -> None:
+    floors = re.findall(r'"(worker\.policy [^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[0]
+    rooms = {name for name in re.findall(r"worker\.(\w+)", floors) if (ROOT / "worker" / name).is_dir()}
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("### The rooms")[1]
+    assert set(re.findall(r"^\| `(\w+)` \|", section.split("## ")[0], re.MULTILINE)) == rooms

@@ -4,8 +4,7 @@
 -- lost (deliveries whose worker was lost), losses (a line each), back (it comes to the head), cancel, stop; streamed (the last
 -- append to its stream, and of which tag); last (the verb and tag that let go), let_go (ms), story (of its workers). Until a
 -- worker has had it, it is packed before its message (fresh).
--- A server without memory refuses the first write that adds something, and every later one or none of a script: so a
--- script writes before it removes, and is refused as a whole.
+-- A server without memory refuses a script at its first write that adds something: so a script writes before it removes.
 
 local FIELDS = { 'state', 'tenant', 'lane', 'task', 'digest', 'cost', 'tokens', 'priority', 'spot', 'put', 'deadline',
   'ttl', 'op', 'tag', 'flow', 'charged', 'lost', 'back', 'cancel', 'stop', 'last' }

@@ -268,3 +268,11 @@ def test_the_reference_names_every_key():
     known = (*SECTIONS, *PROVIDER_KEYS, *ALIAS_KEYS, *DEPLOYMENT_KEYS, *PRICE_KEYS)
     known += (*TASK_KEYS, *LIMIT_KEYS, *TENANT_KEYS, *CAPABILITIES)
     assert [key for key in known if not re.search(rf"\b{key}\b", reference)] == []
+
+
+def test_the_reference_shows_vendors_that_are_right(tmp_path: Path):
+    section = (REPO / "docs" / "routing.md").read_text(encoding="utf-8").split("### Other vendors")[1]
+    shown = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)[0]
+    rest = "tasks: {ask: {default: fast-small}}\ntiers: {pro: {}}\ntenants: {acme: pro}\n"
+    routing = load(written(tmp_path, shown + rest))
+    assert set(routing.deployments()) == {"azure/gpt-5-mini", "vllm/qwen3-8b"}

@@ -21,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 WIDTH = 200  # of a table that no terminal shows
+SENTENCE = 500
 NOT_SO = 1
 WRONG_SETTING = 3
 UNREACHABLE = 4
@@ -47,6 +48,13 @@ class FairlaneGroup(click.Group):
         except (FleetError, WorkerError, redis.exceptions.RedisError) as error:
             click.echo(f"fairlane: {_sentence(error)}", err=True)
             ctx.exit(_code(error))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with the whole of its first sentence, where click would cut it off."""
+        commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
+        rows = [(one.name or "", one.get_short_help_str(limit=SENTENCE)) for one in commands if one]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def _code(error: Exception) -> int:

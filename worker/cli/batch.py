@@ -23,7 +23,7 @@ from worker.cli.batch_file import Line, read_jobs, read_results, write_results
 CODES = [str(code) for code in ErrorCode]
 
 
-@click.group(cls=FairlaneGroup)
+@click.group(cls=FairlaneGroup, epilog=example("fairlane batch run jobs.jsonl --results done.jsonl"))
 def batch() -> None:
     """Files of jobs: run one, keep every line's result, run again what failed."""
 
@@ -40,7 +40,13 @@ def batch() -> None:
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), help="Where the results go.")
 @click.option("--tenant", help="Who pays, for lines that do not say it.")
 @click.option("--task", help="A task of routing.yaml, for lines that do not say it.")
-@click.option("--lane", type=click.Choice(["interactive", "batch"]), default="batch", show_default=True)
+@click.option(
+    "--lane",
+    type=click.Choice(["interactive", "batch"]),
+    default="batch",
+    show_default=True,
+    help="Where they wait, for lines that do not say it.",
+)
 @click.option(
     "--retry-failed",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -51,7 +57,8 @@ def batch() -> None:
     "codes",
     multiple=True,
     type=click.Choice(CODES),
-    help="With --retry-failed: only lines with this error.",
+    metavar="CODE",
+    help="With --retry-failed: only lines with this error, such as queue_full; may be repeated.",
 )
 @click.option(
     "--timeout",

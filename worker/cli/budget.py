@@ -32,7 +32,10 @@ class Line:
     resets_at: str | None
 
 
-@click.group(cls=FairlaneGroup)
+@click.group(
+    cls=FairlaneGroup,
+    epilog=example("fairlane budget show --tenant acme", "fairlane budget top-up 5 --tenant acme"),
+)
 def budget() -> None:
     """What may be spent, and what has been."""
 

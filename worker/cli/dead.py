@@ -19,7 +19,10 @@ MOST = 10_000
 COLUMNS = ("job_id", "tenant", "deliveries", "since", "reason")
 
 
-@click.group(cls=FairlaneGroup)
+@click.group(
+    cls=FairlaneGroup,
+    epilog=example("fairlane dead list --tenant acme", "fairlane dead replay --tenant acme"),
+)
 def dead() -> None:
     """Dead letters: jobs that were lost with their workers too often, or that no worker can read."""
 
@@ -36,7 +39,9 @@ def _chosen(job_ids: Sequence[str], tenant: str | None, everything: bool) -> lis
 
 @dead.command("list", epilog=example("fairlane dead list --tenant acme"))
 @click.option("--tenant", help="Of this tenant alone.")
-@click.option("--limit", default=100, type=click.IntRange(1, MOST), show_default=True)
+@click.option(
+    "--limit", default=100, type=click.IntRange(1, MOST), show_default=True, help="At most so many."
+)
 @json_option
 def list_command(tenant: str | None, limit: int, as_json: bool) -> None:
     """List them, the newest first."""

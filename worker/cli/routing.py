@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from worker.cli.asked import WRONG_SETTING, example, json_option, say
+from worker.cli.asked import WRONG_SETTING, FairlaneGroup, example, json_option, say
 from worker.cli.routing_diff import diff
 from worker.cli.routing_fleet import publish as make_the_fleets
 from worker.cli.routing_show import show
@@ -17,7 +17,14 @@ from worker.routing_load import load, load_source, routing_schema, source_of
 from worker.settings import WorkerSettings, local_url
 
 
-@click.group(epilog=example("fairlane routing check", "fairlane routing check ./routing.yaml --json"))
+@click.group(
+    cls=FairlaneGroup,
+    epilog=example(
+        "fairlane routing check ./routing.yaml",
+        "fairlane routing show --task rag_answer --tenant acme",
+        "fairlane routing diff routing.yaml new.yaml",
+    ),
+)
 def routing() -> None:
     """Look at the control plane, routing.yaml."""
 

@@ -40,7 +40,9 @@ def worker(slots: int | None, name: str | None, show: bool, as_json: bool) -> No
 
 
 @click.command(epilog=example("fairlane flower --port 5555 --address 0.0.0.0"))
-@click.option("--port", default=5555, type=click.IntRange(1, 65_535), show_default=True)
+@click.option(
+    "--port", default=5555, type=click.IntRange(1, 65_535), show_default=True, help="Port to listen on."
+)
 @click.option("--address", default="127.0.0.1", show_default=True, help="Interface to listen on.")
 @click.option("--show", is_flag=True, help="Print what would be started, and start nothing.")
 @json_option
@@ -55,14 +57,14 @@ def flower(port: int, address: str, show: bool, as_json: bool) -> None:
 
 @click.command(epilog=example("fairlane twin --port 9001 --books twin-books.jsonl"))
 @click.option(
-    "--port", default=0, type=click.IntRange(0, 65_535), help="0 takes a free one.", show_default=True
+    "--port", default=0, type=click.IntRange(0, 65_535), help="Port; 0 takes a free one.", show_default=True
 )
 @click.option(
     "--books", type=click.Path(dir_okay=False, path_type=Path), help="Write every served call to this file."
 )
 @json_option
 def twin(port: int, books: Path | None, as_json: bool) -> None:
-    """Run the provider twin: a local server with both wire formats, wrong on command, that keeps books.
+    """Run the provider twin: a local server with all three wire formats, wrong on command, that keeps books.
 
     It prints one line of JSON with its URL, with or without --json.
     """

@@ -26,7 +26,12 @@ COLUMNS = ("run, job", "task", "status", "calls", "USD", "held USD")
 AT_ONCE = 50
 
 
-@click.group(cls=FairlaneGroup)
+@click.group(
+    cls=FairlaneGroup,
+    epilog=example(
+        "fairlane runs show report-17 --tenant acme", "fairlane runs stop report-17 --tenant acme"
+    ),
+)
 def runs() -> None:
     """Agent runs: the jobs with one `run_id`, and the runs that they have begun."""
 

@@ -41,11 +41,19 @@ from worker.errors import ConfigError
 @click.option(
     "--documents", type=click.Path(dir_okay=False, path_type=Path), help="JSON lines with id, title and text."
 )
-@click.option("--lane", type=click.Choice(["interactive", "batch"]), default="interactive", show_default=True)
+@click.option(
+    "--lane",
+    type=click.Choice(["interactive", "batch"]),
+    default="interactive",
+    show_default=True,
+    help="Where it waits.",
+)
 @click.option("--feature", help="What to book it under. [the task]")
 @click.option("--run-id", help="The agent run it belongs to.")
 @click.option("--idempotency-key", help="The same key is the same job, for ever.")
-@click.option("--max-output-tokens", type=click.IntRange(1))
+@click.option(
+    "--max-output-tokens", type=click.IntRange(1), help="The longest answer. [the task's, the tier's]"
+)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the result.")
 @click.option("--stream", is_flag=True, help="Print the answer as it comes.")
 @click.option(

@@ -1,1 +1,1 @@
-"""The call itself: one HTTP client, two wire formats, and what each way of failing means."""
+"""The call itself: one HTTP client, three wire formats, and what each way of failing means."""

@@ -1,1 +1,1 @@
-"""What the worker says about itself: JSON logs. Never prompts, answers or keys."""
+"""What the worker says about itself: logs, metrics and events. Never prompts, answers or keys."""

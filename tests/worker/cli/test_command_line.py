@@ -41,6 +41,28 @@ def test_every_command_shows_an_example_and_takes_json(path: tuple[str, ...], co
     assert "--json" in {option for parameter in command.params for option in parameter.opts}
 
 
+@pytest.mark.parametrize(
+    ("path", "command"),
+    list(commands()),
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_option_is_explained(path: tuple[str, ...], command: click.Command) -> None:
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    assert [one.name for one in options if not one.help] == []
+
+
+@pytest.mark.parametrize(
+    "group", [name for name, one in cli.commands.items() if isinstance(one, click.Group)]
+)
+def test_a_group_of_commands_shows_an_example_of_one(group: str) -> None:
+    assert re.search(rf"Example\n +fairlane {group} ", CliRunner().invoke(cli, [group, "--help"]).output)
+
+
+def test_the_first_help_cuts_no_sentence_off() -> None:
+    shown = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
+    assert "jobs that were lost with their workers too often, or that no worker can read." in shown
+
+
 def test_the_first_help_lists_the_exit_codes_that_the_docs_list() -> None:
     shown = CliRunner().invoke(cli, ["--help"]).output
     documented = (ROOT / "docs" / "operations.md").read_text()
