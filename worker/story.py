@@ -117,10 +117,7 @@ def read(text: str | bytes | None) -> Story:
     """A story that was kept. What cannot be read is none: a story never holds up its job."""
     try:
         kept = from_json(text or b"{}")
-        events = [
-            StoryEvent(int(at), str(step), str(what), facts) for at, step, what, facts in kept["events"]
-        ]
-        return Story(events, int(kept["noted"]))
+        return Story([_event_in(row) for row in kept["events"]], int(kept["noted"]))
     except (ValueError, TypeError, KeyError):
         return Story()
 

@@ -82,6 +82,9 @@ def test_names_from_outside_can_hold_nothing_that_a_terminal_or_a_database_minds
     assert json.loads(story.written())["events"][0][3] == {"runs": ["\ufffd[31mred\ufffd\ufffd", "\ufffd"]}
 
 
+FACTLESS = '{"noted": 1, "events": [[1, "lane", "taken", 7]]}'
+
+
 def test_what_cannot_be_read_is_an_empty_story():
-    for damaged in (None, "", b"{", "[]", '{"noted": 1}', '{"noted": 1, "events": [[1]]}', b"\xff"):
+    for damaged in (None, "", b"{", "[]", '{"noted": 1}', '{"noted": 1, "events": [[1]]}', b"\xff", FACTLESS):
         assert read(damaged).told == []

@@ -166,7 +166,8 @@ def _tell(asked: Asked, looked: Looked, plan: ShownPlan) -> None:
         return
     limits = ", ".join(f"{name} {value}" for name, value in plan.limits.items())
     click.echo(f"Tenant {asked.tenant} of tier {told['tier']}, task {asked.task}: {', '.join(plan.aliases)}.")
-    click.echo(f"Up to {plan.max_output_tokens} tokens of answer; {limits}.")
+    longest = f"Up to {plan.max_output_tokens} tokens of answer; " if plan.max_output_tokens else "Limits: "
+    click.echo(f"{longest}{limits}.")
     if plan.calls:
         _tell_calls(told)
     for name, reason in plan.left_out:
