@@ -143,6 +143,7 @@ class JobRun:
     attempts: list[AttemptSummary] = field(default_factory=list)
     spent_pico: int = 0
     unresolved_attempts: int = 0  # of earlier deliveries: their outcome is not known
+    resubmitted: bool = False  # its content has failed before, as another job
     run_calls_left: int | None = None  # jobs that its run, and those above it, may still have; None: no cap
     plan: Plan = field(default_factory=lambda: Plan(()))
     deadline: float = float("inf")  # on the monotonic clock

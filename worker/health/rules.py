@@ -38,6 +38,7 @@ _BROKEN = frozenset(
         FailureKind.STREAM_BROKEN,
     }
 )
+_PERHAPS_CONTENT = frozenset({FailureKind.SERVER_ERROR, FailureKind.TIMEOUT, FailureKind.STREAM_BROKEN})
 _TOO_MUCH = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
 _ANSWERED = frozenset({FailureKind.CONTEXT_TOO_LONG, FailureKind.CONTENT_BLOCKED})
 
@@ -150,8 +151,11 @@ def silent(attempt: Attempt) -> Took | None:
     return None if attempt.silent_ms is None else Took(attempt.silent_ms, is_silent=True)
 
 
-def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:
-    """A failed call that had `timeout_s` seconds."""
+def of_error(error: ProviderError, *, timeout_s: float, resubmitted: bool = False) -> Outcome:
+    """A failed call that had `timeout_s` seconds. `resubmitted`: its content has failed before, as another job.
+
+    One content that fails whoever serves it must not open the breaker for everybody else's.
+    """
     if error.code in (NO_KEY, KEY_CHANGED):
         return Outcome()
     kind, code = error.kind, str(error.status) if error.status else error.code or str(error.kind)
@@ -170,6 +174,8 @@ def of_error(error: ProviderError, *, timeout_s: float) -> Outcome:
         why = f"its provider does not know the model ({code})"
         return Outcome(cool=CoolDown(UNKNOWN_MODEL_S, UNKNOWN_MODEL, why))
     if error.code == "answer_too_large" or (kind == FailureKind.TIMEOUT and timeout_s < LEAST_PATIENCE_S):
+        return Outcome()
+    if resubmitted and kind in _PERHAPS_CONTENT:
         return Outcome()
     if kind in _BROKEN:
         return Outcome("bad", too_much=kind in _TOO_MUCH)

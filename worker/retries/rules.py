@@ -1,9 +1,10 @@
-"""What makes two jobs the same work, which ends count as failed, and how a human's replay waits for a token."""
+"""What makes two jobs the same work, which ends count as failed, and how long a refused one waits in its lane."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from producer_sdk.contract import MEANINGS, AttemptSummary, ErrorCode, Job
 
@@ -11,6 +12,7 @@ _CONTENT = {"task", "messages", "documents", "inputs", "params", "prompt_version
 MOST_WAIT_S = 60.0
 NEVER_S = 3600.0  # what is said of a token that never comes
 MOST_WAITED_MS = 86_400_000  # a replay that has found no token in a day ends
+LEAST_ANSWER_MS = 2_000  # from the put of a resubmission to its refusal
 SPREAD = 4.0  # many replays wait for the same token: they do not all ask for it at once
 
 
@@ -42,3 +44,14 @@ def may_wait(job: Job, retry_after_s: float, *, waited_ms: int) -> bool:
 def replay_wait_s(retry_after_s: float, *, jitter: float) -> float:
     """For how long a replay goes back to its lane; `jitter` is from 0 to 1."""
     return min(max(retry_after_s, 1.0), MOST_WAIT_S) * (1 + SPREAD * jitter)
+
+
+def refusal_delay_ms(job: Job, *, waited_ms: int, now: datetime) -> int:
+    """For how long a resubmission goes back to its lane before it is refused; 0: it is refused now.
+
+    An agent that submits again whatever is refused gets one refusal in two seconds, and not as many as a worker can
+    give: those would be paid for by everybody else. A job that would expire meanwhile is refused now.
+    """
+    delay_ms = max(0, LEAST_ANSWER_MS - waited_ms)
+    expires = job.deadline is not None and job.deadline <= now + timedelta(milliseconds=delay_ms)
+    return 0 if expires else delay_ms

@@ -11,7 +11,7 @@ import redis.exceptions
 
 from producer_sdk.contract import ErrorCode
 from worker.errors import HandBack, JobStopped
-from worker.job_run import Answer, JobRun, ProceedJob
+from worker.job_run import Answer, JobRun, ProceedJob, utc_now
 from worker.retries import rules
 from worker.retries.store import RetryBudget, RetryGrant
 
@@ -57,7 +57,10 @@ class CapRetries:
         self._jitter = jitter
 
     async def run(self, job_run: JobRun, proceed: ProceedJob) -> Answer:
-        """Raises JobStopped (retry_cap, with the seconds to wait) when the tenant's budget is empty."""
+        """Raises JobStopped (retry_cap, with the seconds to wait) when the tenant's budget is empty.
+
+        Before that HandBack, where the job waits in its lane: a resubmission for its refusal, a replay for a token.
+        """
         tenant, content = job_run.known_tenant(), await _content(job_run)
         grant = await self._budget.begin(
             tenant.name,
@@ -66,6 +69,7 @@ class CapRetries:
             content=content,
             floor_per_min=tenant.tier.retries_per_min,
         )
+        job_run.resubmitted = grant.resubmitted
         if grant.resubmitted or job_run.retries or not grant.allowed:
             why = "resubmitted" if grant.resubmitted else "retried"
             job_run.story.note("retries", "paid" if grant.allowed else "refused", why=why)
@@ -80,6 +84,10 @@ class CapRetries:
         if rules.may_wait(job_run.job, grant.retry_after_s, waited_ms=job_run.queue_ms):
             wait_s = rules.replay_wait_s(grant.retry_after_s, jitter=self._jitter())
             return HandBack("a replay waits for a token of the retry budget", delay_ms=int(wait_s * 1000))
+        if grant.resubmitted:
+            delay_ms = rules.refusal_delay_ms(job_run.job, waited_ms=job_run.queue_ms, now=utc_now())
+            if delay_ms:
+                return HandBack("a resubmission is not refused at once", delay_ms=delay_ms)
         tenant = job_run.known_tenant()
         return JobStopped.of(
             ErrorCode.RETRY_CAP,

@@ -17,8 +17,8 @@ A, B = (PlannedCall(deployment(name), "small", card(), 10) for name in "ab")
 C = PlannedCall(deployment("c", provider=CLOUD), "small", card(), 10)
 
 
-def of_error(kind: Kind, *, timeout_s: float = 30.0, **fields) -> Outcome:
-    return rules.of_error(ProviderError(kind, "no", **fields), timeout_s=timeout_s)
+def of_error(kind: Kind, *, timeout_s: float = 30.0, resubmitted: bool = False, **fields) -> Outcome:
+    return rules.of_error(ProviderError(kind, "no", **fields), timeout_s=timeout_s, resubmitted=resubmitted)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,12 @@ def of_error(kind: Kind, *, timeout_s: float = 30.0, **fields) -> Outcome:
 def test_only_what_is_the_providers_fault_counts_towards_its_breaker(kind, verdict, too_much):
     found = of_error(kind)
     assert (found.verdict, found.too_much) == (verdict, too_much)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_content_that_has_failed_before_does_not_break_a_deployment_by_failing_again(kind):
+    may_be_content = kind in (Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.STREAM_BROKEN)
+    assert of_error(kind, resubmitted=True) == (Outcome() if may_be_content else of_error(kind))
 
 
 def test_a_job_that_has_no_time_says_nothing_of_a_provider():

@@ -23,6 +23,7 @@ from worker.routing_file import KeySource
 T = TypeVar("T")
 S, L = (PlannedCall(deployment(name), "small", card(), 10) for name in "sl")
 LIMITED = ProviderError(Kind.RATE_LIMITED, "no", status=429, retry_after_s=20.0)
+BROKEN = ProviderError(Kind.SERVER_ERROR, "no", status=500)
 DOWN = ProviderError(Kind.CONNECT_ERROR, "no")
 
 
@@ -100,6 +101,15 @@ async def test_the_last_one_left_is_called_though_its_breaker_is_open(health: He
     assert job_run.plan.calls == (S,), "the first to be half-open again"
     assert (await attempted(health, Rest(), S, job_run)).text == "yes"
     assert (await attempted(health, Rest())).text == "yes", "its answer closed the breaker"
+
+
+async def test_content_that_fails_again_and_again_leaves_the_deployment_to_everybody_elses(
+    health: HealthStore,
+):
+    for _ in range(10):
+        with pytest.raises(ProviderError):
+            await attempted(health, Rest(BROKEN), job_run=planned(resubmitted=True))
+    assert (await attempted(health, Rest())).text == "yes"
 
 
 async def test_a_pause_hands_back_what_comes_and_refuses_what_was_planned_before(health: HealthStore):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis.asyncio
@@ -11,7 +12,7 @@ from producer_sdk.contract import AttemptSummary, ErrorCode, GenerationParams, u
 from tests.worker.job_runs import Rest, answer_of, job_of, run_of
 from worker.errors import HandBack, JobStopped, LedgerUnavailable
 from worker.job_run import Answer, JobRun, ProceedJob
-from worker.retries.rules import content_hash
+from worker.retries.rules import LEAST_ANSWER_MS, content_hash, refusal_delay_ms
 from worker.retries.step import CapRetries, RememberFailures
 from worker.retries.store import RetryBudget
 
@@ -36,8 +37,9 @@ def step(client: redis.asyncio.Redis, namespace: str) -> Both:
 
 
 async def ended(step: Both, rest: Rest, **fields) -> JobStopped:
+    """How a job ends that has waited in its lane for as long as a refused resubmission does."""
     with pytest.raises(JobStopped) as stopped:
-        await step.run(run_of(**fields), rest)
+        await step.run(run_of(**{"queue_ms": LEAST_ANSWER_MS, **fields}), rest)
     return stopped.value
 
 
@@ -61,7 +63,40 @@ async def test_celery_retries_are_counted_and_named(step: Both):
     job = job_of()
     for retries in (1, 2):
         await step.run(run_of(job, retries=retries), Rest())
-    assert (await ended(step, Rest(), job=job, retries=3)).error.reason == "retried"
+    assert (await ended(step, Rest(), job=job, retries=3, queue_ms=0)).error.reason == "retried"
+
+
+async def test_a_resubmission_waits_in_its_lane_before_it_is_refused(step: Both):
+    for _ in range(3):
+        await ended(step, Rest(FAILED))
+    job, rest = job_of(), Rest()
+    with pytest.raises(HandBack) as back:
+        await step.run(run_of(job, queue_ms=LEAST_ANSWER_MS - 500), rest)
+    assert back.value.delay_ms == 500
+    assert (await ended(step, rest, job=job)).error.code == ErrorCode.RETRY_CAP
+    assert rest.saw == []
+
+
+async def test_a_resubmission_runs_if_a_token_is_there_when_it_comes_back(
+    client: redis.asyncio.Redis, namespace: str
+):
+    clock = [1_800_000_000_000]
+    step = Both(RetryBudget(client, namespace=namespace, now_ms=lambda: clock[0]))
+    for _ in range(3):
+        await ended(step, Rest(FAILED))
+    job = job_of()
+    with pytest.raises(HandBack):
+        await step.run(run_of(job), Rest())
+    clock[0] += 30_000
+    assert (await step.run(run_of(job, queue_ms=30_000), Rest())).text == "yes"
+
+
+def test_a_resubmission_that_would_expire_meanwhile_is_refused_at_once():
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    for left_s, delay_ms in ((1, 0), (2, 0), (3, 2_000)):
+        job = job_of(deadline=now + timedelta(seconds=left_s))
+        assert refusal_delay_ms(job, waited_ms=0, now=now) == delay_ms
+    assert refusal_delay_ms(job_of(), waited_ms=9_000, now=now) == 0
 
 
 async def test_rejections_do_not_make_the_next_submission_a_retry(step: Both):
@@ -78,9 +113,13 @@ async def test_a_job_given_back_to_its_lane_is_not_counted_again(step: Both):
 
 async def test_content_that_is_answered_may_be_asked_again_freely(step: Both):
     await ended(step, Rest(FAILED))
-    await step.run(run_of(), Rest())
+    again = run_of()
+    await step.run(again, Rest())
+    assert again.resubmitted
     for _ in range(6):
-        assert (await step.run(run_of(), Rest())).text == "yes"
+        job_run = run_of()
+        assert (await step.run(job_run, Rest())).text == "yes"
+        assert not job_run.resubmitted
 
 
 async def test_the_answer_goes_through_unchanged(step: Both):

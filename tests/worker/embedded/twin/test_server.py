@@ -84,7 +84,9 @@ async def test_the_same_question_is_answered_the_same(
     http: httpx.AsyncClient, path: str, body: dict[str, Any]
 ):
     first, second = [(await http.post(path, json=body)).json() for _time in range(2)]
-    assert second.pop("created", 0) - first.pop("created", 0) < 60, "Unix seconds: the same, or a little later"
+    assert second.pop("created", 0) - first.pop("created", 0) < 60, (
+        "Unix seconds: the same, or a little later"
+    )
     ids = [answer.get("id") or answer["responseId"] for answer in (first, second)]
     assert str(first).replace(ids[0][-8:], "") == str(second).replace(ids[1][-8:], "")
 
