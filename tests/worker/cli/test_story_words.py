@@ -52,6 +52,10 @@ VOID = ("attempt", "void", {"attempt": 1, "deployment": "d", "error": "cancelled
         (("cache", "hit", {"saved_usd": "0.000120"}), ["answered from the tenant's cache, $0.00012 saved"]),
         (("cache", "not_asked", {"why": "no"}), ["not asked: no"]),
         (
+            ("budget", "held", {"attempt": 1, "worst_usd": "0.2", "windows": ["t:a:d:1"], "batch": "7"}),
+            ["attempt 1 holds $0.2, a share of what its batch holds", "in t:a:d:1"],
+        ),
+        (
             ("attempt", "settled", {"attempt": 1, "deployment": "d", "cost_usd": "0", "list_usd": "0.20"}),
             ["attempt 1 of d answered, $0 ($0.2 at list, by the tenant's own key)"],
         ),
