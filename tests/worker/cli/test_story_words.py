@@ -169,6 +169,15 @@ def test_a_job_that_no_step_has_seen_is_told_by_its_result():
     assert said(end) == ["rejected (unsigned)", "sign it"]
 
 
+def test_a_job_that_began_and_whose_message_cannot_be_run_any_more_is_told_to_its_end():
+    look = JobLook(**{**vars(LOOK), "state": "finished"})
+    begun = JobAccount(uuid7(), "acme", "ask", None, _at(0), None, None, None, None, None, None, ())
+    refused = JobResult.ended(begun.job_id, JobError.of(ErrorCode.UNSIGNED, "sign it"))
+    assert [event.what for event in told(begun, look, refused, retention=WEEK)] == ["put", "rejected"]
+    running = JobLook(**{**vars(LOOK), "state": "running"})
+    assert [event.step for event in told(begun, running, refused, retention=WEEK)][-1] == "now"
+
+
 def test_a_job_that_nobody_knows_has_no_story():
     assert told(None, None, None, retention=WEEK) == []
 
