@@ -99,6 +99,7 @@ class HoldBudget:
                         attempt=attempt.number,
                         worst_usd=f"{to_usd(amount):f}",
                         windows=list(attempt.windows),
+                        batch=str(attempt.batch_id) if attempt.batch_id else None,
                     )
                     return
                 case Refused(window, settled, held, soft):

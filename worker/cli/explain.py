@@ -67,11 +67,12 @@ async def read_story(settings: WorkerSettings, job_id: UUID) -> list[StoryEvent]
             account = await ledger.account(job_id)
         if account is None and away is not None:
             raise unavailable(away, settings.fleet) from away
-        kept = await client.get(result_key(str(job_id))) if account is None else None
+        has_ended = account is not None and account.status is not None
+        kept = None if has_ended or away else await client.get(result_key(str(job_id)))
     finally:
         await client.aclose()
     events = told(account, look, _result(kept), retention=RETENTION)
-    return without_lane(events) if away and account and not account.status else events
+    return without_lane(events) if away and not has_ended else events
 
 
 async def _look(client: redis.asyncio.Redis, settings: WorkerSettings, job_id: UUID) -> JobLook | None:

@@ -20,7 +20,7 @@ HAS_ENDED = frozenset({"finished", "dead"})
 def told(
     account: JobAccount | None, look: JobLook | None, result: JobResult | None, *, retention: timedelta
 ) -> list[StoryEvent]:
-    """Every event, in order of time. `result`: of a job that no step has seen; None where it is not kept."""
+    """Every event, in order of time. `result`: of a job that no step has ended; None where it is not kept."""
     story = _longest(account, look)
     events = [*story.told]
     events += [*_put(events, account, look)]
@@ -35,7 +35,7 @@ def told(
     events = sorted(events, key=lambda event: event.at_ms)
     if account is not None and account.status:
         return _with_end(events, account, retention=retention)
-    if account is None and result is not None:
+    if result is not None and (look is None or look.state in HAS_ENDED):
         at_ms = max([event.at_ms for event in events], default=0)
         events.append(StoryEvent(at_ms, "result", result.status, _error(result)))
     return events

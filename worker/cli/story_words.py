@@ -181,7 +181,8 @@ def _health(_what: str, facts: Facts) -> list[str]:
 def _held(_what: str, facts: Facts) -> list[str]:
     windows = _listed(facts.get("windows"))
     return [
-        f"attempt {facts.get('attempt')} holds {_usd(facts.get('worst_usd'))}",
+        f"attempt {facts.get('attempt')} holds {_usd(facts.get('worst_usd'))}"
+        + (", a share of what its batch holds" if facts.get("batch") else ""),
         *(f"in {one}" for one in windows),
     ]
 

@@ -84,10 +84,13 @@ class OpenAIReader:
             self._refusal = True
             self._collected.grow(delta["refusal"])
         for position, call in enumerate(objects(delta.get("tool_calls"))):
-            function = inner(call, "function")
+            function, index, call_id = inner(call, "function"), call.get("index"), call.get("id")
+            known_by = next(
+                (key for key in (index, call_id) if isinstance(key, int | str) and key != ""), position
+            )
             self._collected.call(
-                call.get("index") if isinstance(call.get("index"), int) else call.get("id") or position,
-                call_id=call.get("id"),
+                known_by,
+                call_id=call_id,
                 name=function.get("name"),
                 arguments=function.get("arguments"),
             )

@@ -257,4 +257,5 @@ async def test_a_job_of_a_batch_draws_on_it(store, attempt_of):
     journal = Journal()
     await journal.step(store).run(attempt, journal.proceed)
     assert journal.saw[0].batch_id == batch.id
+    assert [event.facts["batch"] for event in attempt.job_run.story.told] == [str(batch.id)]
     assert await today(store, attempt) == (7, 40)

@@ -52,6 +52,10 @@ VOID = ("attempt", "void", {"attempt": 1, "deployment": "d", "error": "cancelled
         (("cache", "hit", {"saved_usd": "0.000120"}), ["answered from the tenant's cache, $0.00012 saved"]),
         (("cache", "not_asked", {"why": "no"}), ["not asked: no"]),
         (
+            ("budget", "held", {"attempt": 1, "worst_usd": "0.2", "windows": ["t:a:d:1"], "batch": "7"}),
+            ["attempt 1 holds $0.2, a share of what its batch holds", "in t:a:d:1"],
+        ),
+        (
             ("attempt", "settled", {"attempt": 1, "deployment": "d", "cost_usd": "0", "list_usd": "0.20"}),
             ["attempt 1 of d answered, $0 ($0.2 at list, by the tenant's own key)"],
         ),
@@ -163,6 +167,15 @@ def test_a_job_that_no_step_has_seen_is_told_by_its_result():
     refused = JobResult.ended(uuid7(), JobError.of(ErrorCode.UNSIGNED, "sign it"))
     [end] = told(None, look, refused, retention=WEEK)
     assert said(end) == ["rejected (unsigned)", "sign it"]
+
+
+def test_a_job_that_began_and_whose_message_cannot_be_run_any_more_is_told_to_its_end():
+    look = JobLook(**{**vars(LOOK), "state": "finished"})
+    begun = JobAccount(uuid7(), "acme", "ask", None, _at(0), None, None, None, None, None, None, ())
+    refused = JobResult.ended(begun.job_id, JobError.of(ErrorCode.UNSIGNED, "sign it"))
+    assert [event.what for event in told(begun, look, refused, retention=WEEK)] == ["put", "rejected"]
+    running = JobLook(**{**vars(LOOK), "state": "running"})
+    assert [event.step for event in told(begun, running, refused, retention=WEEK)][-1] == "now"
 
 
 def test_a_job_that_nobody_knows_has_no_story():
