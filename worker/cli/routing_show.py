@@ -16,6 +16,7 @@ from worker.assembly import unusable
 from worker.budget.catalogue import rate_cards
 from worker.cli.asked import NOT_SO, example, json_option, print_table, say
 from worker.cli.deployments import open_health
+from worker.cli.opened import ask_what_is_served
 from worker.cli.plan_shown import Asked, ShownPlan, call_told, plan_shown
 from worker.cli.routing_fleet import FleetRouting, fleet_routing
 from worker.embedded.home import Home
@@ -90,12 +91,14 @@ def show(
     cards, unpriced = rate_cards(
         looked.routing.deployments(), cache_dir=settings.home if settings.home.is_dir() else None
     )
+    missing = unusable(looked.routing, settings, unpriced)
+    missing |= asyncio.run(ask_what_is_served(settings, looked.routing))
     plan = asyncio.run(
         plan_shown(
             asked,
             looked.routing,
             cards=cards,
-            missing=unusable(looked.routing, settings, unpriced),
+            missing=missing,
             why_no_key=Keys(key_variable, in_use=settings.uses_keys).why_none,
             view=looked.view,
         )
@@ -166,7 +169,8 @@ def _tell(asked: Asked, looked: Looked, plan: ShownPlan) -> None:
         return
     limits = ", ".join(f"{name} {value}" for name, value in plan.limits.items())
     click.echo(f"Tenant {asked.tenant} of tier {told['tier']}, task {asked.task}: {', '.join(plan.aliases)}.")
-    click.echo(f"Up to {plan.max_output_tokens} tokens of answer; {limits}.")
+    answer = f"Up to {plan.max_output_tokens} tokens of answer" if plan.max_output_tokens else "Vectors"
+    click.echo(f"{answer}; {limits}.")
     if plan.calls:
         _tell_calls(told)
     for name, reason in plan.left_out:

@@ -110,7 +110,9 @@ def plan(
                 bounds.get(name, _UNBOUND),
             )
             need = _Need(asked, limit, bound, orders.ms.get(name), needed)
-            found = _other_vectors(deployment, job_run, space, bound) or _call(
+            is_usable = name in cards and name not in missing
+            other = _other_vectors(deployment, job_run, space, bound) if is_usable else None
+            found = other or _call(
                 deployment, alias, card=cards.get(name), missing=missing.get(name), need=need
             )
             if isinstance(found, LeftOut):
