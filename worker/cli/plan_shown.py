@@ -150,8 +150,11 @@ def _limits(run: JobRun) -> dict[str, Any]:
 
 
 def call_told(call: PlannedCall, plan: ShownPlan, *, input_tokens: int) -> dict[str, Any]:
-    """One call as JSON. `cost_low_usd` is what its input alone costs, uncached; `cost_high_usd` what is reserved."""
-    low = call.card.cost(Usage(input_tokens=input_tokens))
+    """One call as JSON. `cost_low_usd` is what its input alone costs, uncached; `cost_high_usd` what is reserved.
+
+    With a tenant's own key both are 0.
+    """
+    low = 0 if call.own_key else call.card.cost(Usage(input_tokens=input_tokens))
     siblings = [one for one in plan.calls if one.alias == call.alias]
     strategy = plan.strategies[call.alias]
     weights = sum(one.deployment.weight for one in siblings) if strategy == "weighted" else 0

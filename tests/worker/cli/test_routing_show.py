@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ tasks:
 tiers: {{pro: {{deny: large, daily_budget_usd: 5}}, all: {{}}}}
 tenants: {{acme: pro, globex: all}}
 """
+OWN_KEY = "acme: {tier: pro, keys: {keyless: {key_env: ACME_KEY}}}"
 
 
 @pytest.fixture
@@ -57,6 +60,16 @@ def ledger_at(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     Ledger(url).migrate()
     return url
+
+
+@pytest.fixture
+def twin_url() -> Iterator[str]:
+    """The twin, as a process of its own."""
+    command = [sys.executable, "-m", "worker.embedded.twin", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as twin:
+        assert twin.stdout
+        yield json.loads(twin.stdout.readline())["url"]
+        twin.terminate()
 
 
 @pytest.fixture
@@ -101,6 +114,21 @@ def test_a_plan_has_its_calls_with_costs_and_every_other_deployment_with_its_rea
         "concurrency": "20",
         "weight": "1",
     }
+
+
+def test_a_plan_has_only_models_that_the_local_server_has_and_a_tenants_own_key_costs_nothing(
+    run: Run, path: Path, twin_url: str
+) -> None:
+    text = ROUTING.replace('base_url: "http://127.0.0.1:1"', "base_url_env: FAIRLANE_LOCAL_URL")
+    text = text.replace("model: dear", "model: twin-small").replace("acme: pro", OWN_KEY)
+    path.write_text(text.replace("input: 900", "input: 1"))
+    told = shown(run, FAIRLANE_LOCAL_URL=twin_url, ACME_KEY="k")
+    assert reasons(told)["local/m"] == "the server at FAIRLANE_LOCAL_URL has no model m"
+    costs = {
+        one["deployment"]: (float(one["cost_low_usd"]), float(one["cost_high_usd"])) for one in told["calls"]
+    }
+    assert costs["keyless/k"] == (0, 0)
+    assert costs["local/twin-small"][0] == 0.001
 
 
 def test_the_size_of_the_job_decides_what_fits(run: Run) -> None:

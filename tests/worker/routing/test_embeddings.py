@@ -88,9 +88,9 @@ def test_a_plan_never_mixes_the_vectors_of_two_models():
     assert {call.deployment.name for call in found.plan.calls} == {"local/first", "cloud/again"}
     assert found.plan.left_out == (("cloud/other", "its vectors cannot be compared with those of first"),)
     without = {"local/first": "no KEY", "cloud/again": "no KEY"}
-    assert [c.deployment.name for c in planned(job_run(["a"], where), missing=without).plan.calls] == [
-        "cloud/other"
-    ]
+    resorted = planned(job_run(["a"], where), missing=without).plan
+    assert [call.deployment.name for call in resorted.calls] == ["cloud/other"]
+    assert dict(resorted.left_out) == without, "the key is what can be mended, so it is named"
 
 
 def test_a_job_that_only_the_last_resort_could_take_is_refused_and_not_given_its_vectors():
