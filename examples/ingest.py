@@ -36,7 +36,7 @@ def main(documents: Path, vectors: Path) -> None:
             cost += result.cost_usd
             for (name, _text), vector in zip(part, result.embeddings, strict=True):
                 written.write(json.dumps({"id": name, "model": result.model, "vector": vector}) + "\n")
-    print(f"{len(found)} chunks in {len(jobs)} jobs, {cost} USD")  # noqa: T201 - a program for people
+    print(f"{len(found)} chunks in {len(jobs)} jobs, {cost:f} USD")  # noqa: T201 - a program for people
 
 
 if __name__ == "__main__":

@@ -144,15 +144,19 @@ def _note(waiting: Sequence[Line], handles: Iterable[JobHandle]) -> None:
 
 
 def told_of(lines: Sequence[Line]) -> dict[str, Any]:
-    """How the lines ended, and what they cost."""
+    """How the lines ended, with the first message of each error, and what they cost."""
     ends: Counter[str] = Counter()
+    why: dict[str, str] = {}
     for line in lines:
         error = line.result.error if line.result else None
         ends[str(error.code) if error else line.result.status if line.result else "not ended"] += 1
+        if error:
+            why.setdefault(str(error.code), error.message)
     cost = sum((line.result.cost_usd for line in lines if line.result), Decimal(0))
     return {
         "lines": len(lines),
         "ends": dict(ends.most_common()),
+        "why": why,
         "unanswered": len(lines) - ends["succeeded"],
         "cost_usd": f"{cost:f}",
     }
@@ -160,7 +164,8 @@ def told_of(lines: Sequence[Line]) -> dict[str, Any]:
 
 def _tell(told: dict[str, Any], path: Path) -> None:
     for end, count in told["ends"].items():
-        click.echo(f"{count:>8,}  {end}")
+        why = told["why"].get(end)
+        click.echo(f"{count:>8,}  {end}" + (f": {why}" if why else ""))
     click.echo(f"{told['lines']:,} lines, {told['cost_usd']} USD, in {path}")
     if told["unanswered"]:
         click.echo(f"`fairlane batch run --retry-failed {path}` runs the others once more.")

@@ -55,8 +55,9 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     try:
         texts = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"{path} cannot be read: it must be a text file with one JSON object a line"
+            f"{path} cannot be read ({why}): it must be a text file with one JSON object a line"
         ) from error
     if len(texts) > MOST_LINES:
         raise ConfigError(f"{path} has {len(texts):,} lines and {MOST_LINES:,} are the most: split it")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import redis
 
 from producer_sdk.settings import redis_url
 from worker.budget.catalogue import rate_cards
+from worker.cli.opened import ask_what_is_served
 from worker.embedded.home import Home
 from worker.errors import ConfigError
 from worker.providers.keys import Keys, source_of
@@ -114,8 +116,10 @@ def routing_checks(settings: WorkerSettings) -> Iterator[Check]:
         return
     yield from _price_checks(routing, unpriced, usable)
     yield from _tokenizer_check(routing, usable)
+    called = replace(settings, local_url=settings.local_url or twin)
+    callable_now = set(priced) - set(asyncio.run(ask_what_is_served(called, routing)))
     yield from _task_checks(
-        routing, callable_now=lambda name, provider: provider in usable and name in priced
+        routing, callable_now=lambda name, provider: provider in usable and name in callable_now
     )
 
 
@@ -172,14 +176,16 @@ def _key_said(provider: Provider, keys: Keys, usable: set[str], twin: str | None
 def _task_checks(routing: RoutingFile, *, callable_now: Callable[[str, str], bool]) -> Iterator[Check]:
     for task in routing.tasks.values():
         aliases = (task.default, *task.fallback)
-        names = [
+        names = {
             d.name
             for alias in aliases
             for d in routing.aliases[alias]
             if callable_now(d.name, d.provider.name)
-        ]
+        }
         fault = "no deployment can be called: set a provider's key, or FAIRLANE_LOCAL_URL"
-        yield held(bool(names), f"task {task.name}", f"{len(names)} deployments can be called", fault=fault)
+        yield held(
+            bool(names), f"task {task.name}", f"deployments that can be called: {len(names)}", fault=fault
+        )
 
 
 def lanes_check(counts: Mapping[str, Any]) -> Check:

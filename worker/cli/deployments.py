@@ -15,7 +15,7 @@ from worker.cli.asked import NOT_SO, duration_of, example, json_option, print_ta
 from worker.cli.lanes import open_lanes
 from worker.health import rules
 from worker.health.rules import Obstacle, Pause, Standing, View
-from worker.health.store import HealthStore
+from worker.health.store import VIEW_S, HealthStore
 from worker.routing_file import Deployment, RoutingFile
 from worker.routing_load import load
 from worker.settings import WorkerSettings
@@ -39,6 +39,7 @@ STATES = {
     "probing": "breaker half-open",
 }
 LONGEST_REASON = 200
+SEEN_S = VIEW_S + 0.2  # by then every worker has seen that a pause is over, and hands nothing back for it
 
 
 @dataclass(frozen=True)
@@ -225,12 +226,21 @@ def resume(ctx: click.Context, every: bool, provider: str | None, as_json: bool)
     async def go_on() -> bool:
         async with open_health(settings) as health:
             was_paused = await health.resume(scope)
+        if was_paused:
+            await asyncio.sleep(SEEN_S)
         async with open_lanes(settings.fleet) as lanes:
             for tenant in sorted({queue.tenant for queue in await lanes.depths() if queue.delayed}):
                 await lanes.hurry(tenant)
         return was_paused
 
     was_paused = asyncio.run(go_on())
-    said = f"{_named(scope)} {'goes on' if was_paused else 'was not paused'}"
+    if scope == "all":
+        said = (
+            "every provider goes on"
+            if was_paused
+            else "there is no pause of all (--provider NAME ends a single one)"
+        )
+    else:
+        said = f"{_named(scope)} {'goes on' if was_paused else 'was not paused'}"
     say({"scope": scope, "was_paused": was_paused}, as_json=as_json, words=lambda: click.echo(said))
     ctx.exit(0 if was_paused else NOT_SO)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from worker.cli.asked import EXIT_CODES, FairlaneGroup
@@ -55,5 +57,6 @@ for command in (
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. What a command has to say it says itself: no log line of the parts that it asks."""
+    logging.getLogger("worker").addHandler(logging.NullHandler())
     cli()

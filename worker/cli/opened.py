@@ -1,4 +1,4 @@
-"""The ledger and the budget's books, open while a command asks them something."""
+"""What a command asks while it runs: the ledger, the budget's books, and the server at FAIRLANE_LOCAL_URL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from producer_sdk.broker import connect
 from worker.budget.store import BudgetStore
 from worker.ledger.ledger import Ledger
+from worker.providers.client import open_client
+from worker.providers.served import not_served
+from worker.routing_file import RoutingFile
 from worker.settings import WorkerSettings
 
 
@@ -30,3 +33,9 @@ async def open_store(settings: WorkerSettings) -> AsyncIterator[BudgetStore]:
         yield BudgetStore(client, namespace=settings.fleet.namespace)
     finally:
         await client.aclose()
+
+
+async def ask_what_is_served(settings: WorkerSettings, routing: RoutingFile) -> dict[str, str]:
+    """Deployments whose model the server at FAIRLANE_LOCAL_URL does not have, as a worker asks it when it starts."""
+    async with open_client(settings, routing) as client:
+        return await not_served(client, routing, settings.local_url)

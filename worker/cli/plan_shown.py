@@ -152,7 +152,10 @@ def _limits(run: JobRun) -> dict[str, Any]:
 
 
 def call_told(call: PlannedCall, plan: ShownPlan, *, input_tokens: int) -> dict[str, Any]:
-    """One call as JSON. `cost_low_usd` is what its input alone costs, uncached; `cost_high_usd` what is reserved."""
+    """One call as JSON. `cost_low_usd` is what its input alone costs, uncached; `cost_high_usd` what is reserved.
+
+    With a tenant's own key both are 0.
+    """
     low = 0 if call.own_key else call.card.cost(Usage(input_tokens=input_tokens))
     siblings = [one for one in plan.calls if one.alias == call.alias]
     strategy = plan.strategies[call.alias]

@@ -175,8 +175,8 @@ def _tell(asked: Asked, looked: Looked, plan: ShownPlan) -> None:
         for alias in plan.aliases
     )
     click.echo(f"Tenant {asked.tenant} of tier {told['tier']}, task {asked.task}: {aliases}.")
-    longest = f"Up to {plan.max_output_tokens} tokens of answer; " if plan.max_output_tokens else "Limits: "
-    click.echo(f"{longest}{limits}.")
+    answer = f"Up to {plan.max_output_tokens} tokens of answer" if plan.max_output_tokens else "Vectors"
+    click.echo(f"{answer}; {limits}.")
     if plan.calls:
         _tell_calls(told)
     for name, reason in plan.left_out:

@@ -10,7 +10,7 @@ import click
 
 from producer_sdk.client import Fleet
 from producer_sdk.contract import JobResult
-from producer_sdk.errors import JobEnded
+from producer_sdk.errors import JobEnded, ResultTimeout
 from producer_sdk.handle import JobHandle
 from worker.cli.asked import NOT_SO, example, json_option, say
 from worker.embedded.demo.inputs import read_documents
@@ -85,6 +85,7 @@ def submit(
         fields["documents"] = read_documents(documents)
     if max_output_tokens:
         fields["params"] = {"max_output_tokens": max_output_tokens}
+    is_followed = bool(fields["stream"])
     with Fleet() as fleet:
         try:
             if inputs:
@@ -94,19 +95,29 @@ def submit(
             if not wait:
                 say({"job_id": str(job.job_id)}, as_json=as_json, words=lambda: click.echo(job.job_id))
                 return
-            if fields["stream"]:
-                follow(job, timeout, as_json=as_json)
-            result = job.wait(timeout)
+            result = result_of(job, timeout, stream=is_followed, as_json=as_json)
         except JobEnded as refused:
-            result = refused.result
-    if not (fields["stream"] and as_json):
-        is_printed = bool(fields["stream"])
+            result, is_followed = refused.result, False
+    if not (is_followed and as_json):
         say(
             result.model_dump(mode="json"),
             as_json=as_json,
-            words=lambda: tell(result, is_printed=is_printed),
+            words=lambda: tell(result, is_printed=is_followed),
         )
     ctx.exit(0 if result.status == "succeeded" else NOT_SO)
+
+
+def result_of(job: JobHandle, timeout: float, *, stream: bool, as_json: bool) -> JobResult:
+    """The result, and before it the answer as it comes. Raises ResultTimeout, which names the job."""
+    try:
+        if stream:
+            follow(job, timeout, as_json=as_json)
+        return job.wait(timeout)
+    except ResultTimeout as error:
+        raise ResultTimeout(
+            f"the result was not there within {timeout:g} s: the job goes on, `fairlane explain {job.job_id}` says "
+            "where it is"
+        ) from error
 
 
 def follow(job: JobHandle, timeout: float, *, as_json: bool) -> None:
@@ -130,8 +141,16 @@ def read_messages(path: Path | None) -> Any:
         raise ConfigError("--messages needs a file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: it must hold a list") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}): name a file with a JSON list"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path}:{error.lineno}:{error.colno}: this is not JSON: it must hold a list"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not UTF-8: it must hold a list in JSON") from error
 
 
 def tell(result: JobResult, *, is_printed: bool = False) -> None:
@@ -147,6 +166,5 @@ def tell(result: JobResult, *, is_printed: bool = False) -> None:
     elif not is_printed:
         click.echo(result.text)
     used = f"{result.usage.input_tokens} in, {result.usage.output_tokens} out, {result.cost_usd:f} USD"
-    click.echo(
-        f"[{result.deployment or 'no call'}; {used}; {result.latency_ms} ms; job {result.job_id}]", err=True
-    )
+    by = "from the cache" if result.cache == "exact" else result.deployment or "no call"
+    click.echo(f"[{by}; {used}; {result.latency_ms} ms; job {result.job_id}]", err=True)

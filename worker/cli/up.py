@@ -135,7 +135,8 @@ def describe(fleet: EmbeddedFleet) -> None:
     if fleet.shape.local_model:
         click.echo(
             f"{MODEL} at {fleet.settings.local_url} answers, in both wire formats. It is far too small to be right: "
-            "its answers are chance. No provider's key is used, nothing is paid."
+            "its answers are chance. No provider's key is used, nothing is paid. On a busy machine it is slower than "
+            "some tasks' max_latency_ms allows."
         )
     if _is_twin(fleet.shape):
         click.echo(

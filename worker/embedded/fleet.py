@@ -15,6 +15,7 @@ from worker.embedded.home import Home
 from worker.embedded.local_model.server import server_command, wait_until_loaded
 from worker.embedded.ports import LOOPBACK, free_port, wait_until_listens
 from worker.embedded.processes import Child, Keeper
+from worker.errors import FleetDown
 from worker.settings import WorkerSettings
 
 
@@ -89,6 +90,9 @@ class EmbeddedFleet:
         self.home.release()
 
     def _start(self) -> None:
+        wanted = self.shape.flower_port
+        if wanted and free_port(wanted) != wanted:
+            raise FleetDown(f"port {wanted} is in use: give --flower-port another one, `auto` or `off`")
         if self.own_broker:
             prepare(self.home.socket, self.home.broker_folder)
             self._run("broker", broker_command(self.home.socket, self.home.broker_folder))

@@ -166,7 +166,8 @@ def _in_time(group: Sequence[Waiting], why: str) -> list[Waiting]:
     """Those that somebody still waits for; the late ones are told why."""
     now = time.monotonic()
     late = [waiting for waiting in group if waiting.deadline <= now]
-    _tell(late, [LedgerUnavailable(why)] * len(late))
+    said = f"the ledger's database does not answer ({why}): start it, or check FAIRLANE_LEDGER_URL"
+    _tell(late, [LedgerUnavailable(said)] * len(late))
     return [waiting for waiting in group if waiting.deadline > now and not waiting.future.cancelled()]
 
 

@@ -113,7 +113,8 @@ def plan(
             )
             need = _Need(asked, limit, bound, orders.ms.get(name), needed)
             is_usable = name in cards and name not in missing
-            found = (_other_vectors(deployment, job_run, space, bound) if is_usable else None) or _call(
+            other = _other_vectors(deployment, job_run, space, bound) if is_usable else None
+            found = other or _call(
                 deployment, alias, card=cards.get(name), missing=missing.get(name), need=need
             )
             if isinstance(found, LeftOut):

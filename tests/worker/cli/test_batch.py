@@ -64,12 +64,15 @@ def test_each_line_gets_its_result_and_only_what_failed_is_run_again(
         first = run(jobs_in(tmp_path, *lines), "--results", done, *FOR, "--json")
         assert first.exit_code == 1, first.output
         ends = {"succeeded": 2, "provider_unavailable": 1, "policy_denied": 1}
-        assert json.loads(first.stdout)["ends"] == ends
+        told = json.loads(first.stdout)
+        assert told["ends"] == ends
+        assert set(told["why"]) == {"provider_unavailable", "policy_denied"}
         was = results_of(done)
         assert [line["job"]["lane"] for line in was] == ["batch"] * 4
         answer.is_up, answer.jobs = True, []
         again = run("--retry-failed", done, "--code", "provider_unavailable")
         assert again.exit_code == 1, "the refused one stays refused"
+        assert f"       1  policy_denied: {told['why']['policy_denied']}\n" in again.stdout
         now = results_of(done)
     assert [job.metadata for job in answer.jobs] == [{"replay_of": was[1]["job"]["job_id"]}]
     assert [line["result"]["status"] for line in now] == ["succeeded", "succeeded", "rejected", "succeeded"]

@@ -165,3 +165,29 @@ def test_every_setting_is_in_the_operators_table_and_nothing_else_is() -> None:
         re.findall(r"^\| `(FAIRLANE_[A-Z_]+)`", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
     )
     assert table == read
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b'[{"role": ', "chat.json:1:11: this is not JSON"),
+        (b'["\xff"]', "is not UTF-8"),
+    ],
+)
+def test_a_file_of_messages_that_cannot_be_read_says_why(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / "chat.json"
+    if content is not None:
+        path.write_bytes(content)
+    refused = run("submit", "--tenant", "a", "--task", "t", "--messages", str(path), home=tmp_path)
+    assert (refused.exit_code, said in refused.stderr) == (3, True), refused.stderr
+
+
+def test_a_ledger_that_is_away_is_a_sentence_with_the_setting_in_it(tmp_path: Path) -> None:
+    url = "postgresql+psycopg2://u:p@127.0.0.1:1/nowhere"
+    refused = run("usage", home=tmp_path, FAIRLANE_LEDGER_URL=url, FAIRLANE_LEDGER_TIMEOUT_S="0.5")
+    assert refused.exit_code == 4
+    assert "does not answer (OperationalError): start it, or check FAIRLANE_LEDGER_URL" in refused.stderr
+    assert "u:p" not in refused.stderr

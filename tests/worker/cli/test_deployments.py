@@ -149,6 +149,24 @@ def test_a_pause_is_shown_until_it_is_resumed(run: Run) -> None:
     assert states(run)["local/m"][0] == "healthy"
 
 
+def test_a_resume_lets_jobs_go_when_no_worker_sees_the_pause_any_more(
+    run: Run, valkey: Valkey, namespace: str, routing: Path
+) -> None:
+    deployments = load(routing).deployments()
+    assert run("pause", "--all").exit_code == 0
+
+    async def seen() -> list[int]:
+        async with redis.asyncio.Redis.from_url(valkey.redis_url) as client:
+            health = HealthStore(client, namespace=namespace)
+            before, _age_s = await health.view(lambda: deployments)
+            await asyncio.to_thread(run, "resume", "--all")
+            after, _age_s = await health.view(lambda: deployments)
+            return [len(before.pauses), len(after.pauses)]
+
+    assert asyncio.run(seen()) == [1, 0]
+    assert run("resume", "--all").stdout == "there is no pause of all (--provider NAME ends a single one)\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

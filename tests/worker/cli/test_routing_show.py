@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ tasks:
 tiers: {{pro: {{deny: large, daily_budget_usd: 5}}, all: {{}}}}
 tenants: {{acme: pro, globex: all}}
 """
+OWN_KEY = "acme: {tier: pro, keys: {keyless: {key_env: ACME_KEY}}}"
 
 
 @pytest.fixture
@@ -58,6 +61,16 @@ def ledger_at(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     Ledger(url).migrate()
     return url
+
+
+@pytest.fixture
+def twin_url() -> Iterator[str]:
+    """The twin, as a process of its own."""
+    command = [sys.executable, "-m", "worker.embedded.twin", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as twin:
+        assert twin.stdout
+        yield json.loads(twin.stdout.readline())["url"]
+        twin.terminate()
 
 
 @pytest.fixture

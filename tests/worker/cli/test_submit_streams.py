@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -46,3 +48,17 @@ def test_a_job_without_an_answer_says_why(valkey: Valkey, namespace: str, worker
 
 def test_streaming_without_waiting_is_a_wrong_command_line(valkey: Valkey, namespace: str) -> None:
     assert run(valkey, namespace, "--no-wait", "hello").exit_code == 2
+
+
+def test_a_job_that_is_not_even_accepted_is_told_in_json_too(
+    valkey: Valkey, namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "chat.json").write_text('{"role": "user"}')
+    refused = run(valkey, namespace, "--json", "--messages", str(tmp_path / "chat.json"))
+    assert (refused.exit_code, json.loads(refused.stdout)["error"]["code"]) == (1, "invalid_job")
+
+
+def test_an_answer_that_is_not_there_in_time_names_its_job(valkey: Valkey, namespace: str) -> None:
+    late = run(valkey, namespace, "--timeout", "0.3", "hello")
+    assert late.exit_code == 6
+    assert re.search(r"within 0.3 s: the job goes on, `fairlane explain [0-9a-f-]{36}` says", late.stderr)
