@@ -190,7 +190,7 @@ async def test_when_the_winner_breaks_off_the_one_that_was_closed_is_tried_again
 
 
 async def test_a_hedge_is_a_retry_of_the_tenants_budget(retry_budget):
-    for text in ("b", "b", "a"):
+    for text in ("b", "a"):  # half of the two is left to what has failed
         upstream = Upstream({"a": 0.15, "b": 0.0})
         job_run = planned("a", "b", routing=routed(retries_per_min=2))
         assert (await called(job_run, upstream, retry_budget)).text == text
