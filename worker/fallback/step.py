@@ -148,11 +148,15 @@ class CallWithFallback:
             call = hedging.second_call(job_run, attempt.call, chain.waiting)
             if call is None or not await self._may_hedge(job_run, f"{attempt.id}:hedge"):
                 return None
-            name, ms = call.deployment.name, int(1000 * silent_s)
-            job_run.story.note("fallback", "hedged", deployment=name, silent_ms=ms)
             return self._attempt(job_run, call, others=len(chain.waiting) - 1, beside=1)
 
-        raced = await hedging.race(attempt, silent_s=silent_s, second=second, proceed=self._proceed_attempt)
+        def told(other: Attempt) -> None:
+            name, ms = other.call.deployment.name, int(1000 * silent_s)
+            job_run.story.note("fallback", "hedged", deployment=name, silent_ms=ms)
+
+        raced = await hedging.race(
+            attempt, silent_s=silent_s, second=second, proceed=self._proceed_attempt, told=told
+        )
         if raced.answer is not None:
             return raced.answer
         if raced.second:
