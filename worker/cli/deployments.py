@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 
 from producer_sdk.broker import connect
 from worker.cli.asked import NOT_SO, duration_of, example, json_option, print_table, say
 from worker.cli.lanes import open_lanes
+from worker.cli.routing_fleet import routing_in_force
+from worker.errors import ConfigError
 from worker.health import rules
 from worker.health.rules import Obstacle, Pause, Standing, View
 from worker.health.store import VIEW_S, HealthStore
@@ -111,7 +114,7 @@ def _left_s(deployment: Deployment, view: View, what: Obstacle) -> float | None:
 def deployments(tenant: str, as_json: bool) -> None:
     """Show each deployment's state, why, until when, its calls under way, and how fast its last answers were."""
     settings = WorkerSettings.from_env()
-    known = _called(load(settings.routing_path), tenant)
+    known = _called(asyncio.run(routing_in_force(settings)), tenant)
 
     async def look() -> View:
         async with open_health(settings) as health:
@@ -165,11 +168,22 @@ def _scope(every: bool, provider: str | None) -> str:
 
 
 def _known(settings: WorkerSettings, provider: str | None) -> None:
-    known = load(settings.routing_path).providers if provider else {}
-    if provider and provider not in known:
+    """Raises UsageError where neither the file here nor the fleet has this provider."""
+    if provider is None or _is_in_file(settings.routing_path, provider):
+        return
+    known = asyncio.run(routing_in_force(settings)).providers
+    if provider not in known:
         raise click.UsageError(
             f"routing.yaml has no provider '{provider}': it has {', '.join(sorted(known)) or 'none'}"
         )
+
+
+def _is_in_file(path: Path, provider: str) -> bool:
+    """A file that is wrong, or is not there, stops no operator."""
+    try:
+        return provider in load(path).providers
+    except ConfigError:
+        return False
 
 
 def _named(scope: str) -> str:

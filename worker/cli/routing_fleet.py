@@ -13,7 +13,8 @@ from worker.errors import LedgerUnavailable
 from worker.job_run import utc_now
 from worker.ledger.records import RoutingVersion, RoutingWorker
 from worker.reload.rules import HEARD_OF_S
-from worker.routing_load import Source
+from worker.routing_file import RoutingFile
+from worker.routing_load import Source, load_source, source_of
 from worker.settings import WorkerSettings
 
 PATIENCE_S = 3.0
@@ -53,6 +54,15 @@ async def fleet_routing(settings: WorkerSettings) -> FleetRouting | None:
             return None
         workers = await ledger.routing_workers(fleet, since=utc_now() - timedelta(seconds=HEARD_OF_S))
         return FleetRouting(now, Source("routing.yaml", *bytes_of), tuple(workers))
+
+
+async def routing_in_force(settings: WorkerSettings) -> RoutingFile:
+    """What the fleet runs, by its ledger; the file here where that does not say. Raises ConfigError."""
+    try:
+        fleet = await fleet_routing(settings)
+    except LedgerUnavailable:
+        fleet = None
+    return load_source(fleet.source if fleet else source_of(settings.routing_path))[0]
 
 
 def _may_be_there(ledger_url: str) -> bool:

@@ -65,8 +65,15 @@ class Raced:
     closed: Attempt | None = None
 
 
-async def race(first: Attempt, *, silent_s: float, second: NextAttempt, proceed: ProceedAttempt) -> Raced:
-    """The first attempt alone, or with the `second` once it has been silent for so long.
+async def race(
+    first: Attempt,
+    *,
+    silent_s: float,
+    second: NextAttempt,
+    proceed: ProceedAttempt,
+    told: Callable[[Attempt], None],
+) -> Raced:
+    """The first attempt alone, or with the `second` once it has been silent for so long; `told` of one that is begun.
 
     Whatever ends this, a cancellation too, no attempt is left open: each that is closed has settled before.
     """
@@ -77,6 +84,7 @@ async def race(first: Attempt, *, silent_s: float, second: NextAttempt, proceed:
         other = await second() if both.is_silent else None
         if other and both.is_silent:
             both.result.second = other
+            told(other)
             both.start(other)
         return await both.decided(first)
     finally:

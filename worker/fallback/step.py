@@ -53,7 +53,9 @@ class FollowUp(Protocol):
 class RetryBudget(Protocol):
     """What this room needs of the tenants' retry budget."""
 
-    async def take(self, tenant: str, op_id: str, floor_per_min: int) -> RetryGrant:
+    async def take(
+        self, tenant: str, op_id: str, floor_per_min: int, *, is_hedge: bool = False
+    ) -> RetryGrant:
         """Take the token for one retry, once per operation id."""
         ...
 
@@ -144,13 +146,17 @@ class CallWithFallback:
 
         async def second() -> Attempt | None:
             call = hedging.second_call(job_run, attempt.call, chain.waiting)
-            if call is None or not await self._may_retry(job_run, f"{attempt.id}:hedge"):
+            if call is None or not await self._may_hedge(job_run, f"{attempt.id}:hedge"):
                 return None
-            name, ms = call.deployment.name, int(1000 * silent_s)
-            job_run.story.note("fallback", "hedged", deployment=name, silent_ms=ms)
             return self._attempt(job_run, call, others=len(chain.waiting) - 1, beside=1)
 
-        raced = await hedging.race(attempt, silent_s=silent_s, second=second, proceed=self._proceed_attempt)
+        def told(other: Attempt) -> None:
+            name, ms = other.call.deployment.name, int(1000 * silent_s)
+            job_run.story.note("fallback", "hedged", deployment=name, silent_ms=ms)
+
+        raced = await hedging.race(
+            attempt, silent_s=silent_s, second=second, proceed=self._proceed_attempt, told=told
+        )
         if raced.answer is not None:
             return raced.answer
         if raced.second:
@@ -249,11 +255,12 @@ class CallWithFallback:
             return None
         return await self._follow_up(job_run, chain.failures[-1].call, wrong.follow_up)
 
-    async def _may_retry(self, job_run: JobRun, op_id: str) -> bool:
+    async def _may_hedge(self, job_run: JobRun, op_id: str) -> bool:
         """Whether the tenant pays for a hedge, which is never waited for."""
         tenant = job_run.known_tenant()
         try:
-            grant = await self._retry_budget.take(tenant.name, op_id, tenant.tier.retries_per_min)
+            floor = tenant.tier.retries_per_min
+            grant = await self._retry_budget.take(tenant.name, op_id, floor, is_hedge=True)
         except redis.exceptions.RedisError:
             return False
         return grant.allowed

@@ -1,8 +1,10 @@
 -- Count one piece of work of a tenant: a first attempt deposits, a retry is paid for. Once per operation.
 -- KEYS: 1 bucket (hash), 2 operation, 3 failed content (holds the job id that failed with it), or just 1 and 2
--- ARGV: 1 floor per minute, 2 job id, 3 "1" if it is a retry anyway, 4 deposit, 5 cap, 6 window ms, 7 operation's
---       life ms (deposits in thousandths of a token), 8 "" or the time in ms, for tests that move the clock
--- Returns {allowed 0|1, ms until a token is there (-1: never), "1" if it was a resubmission}
+-- ARGV: 1 floor per minute, 2 job id, 3 "1": it is a retry anyway, "2": a hedge, which leaves half of the floor,
+--       4 deposit, 5 cap, 6 window ms, 7 operation's life ms (deposits in thousandths of a token), 8 "" or the time in
+--       ms, for tests that move the clock
+-- Returns {allowed 0|1, ms until a token is there (-1: never, or for a hedge, which nobody waits for), "1" if it was a
+-- resubmission}
 -- The bucket's fields: at, floor (what refills by time, a token is 60000 of it, so that a millisecond is a whole
 -- number), win, cur, prev (deposits of this and the last window: a deposit lives one to two windows). A clock that
 -- goes back refills nothing; one that leaps refills to the brim.
@@ -32,17 +34,18 @@ elseif win > old + 1 then
 end
 
 local allowed, wait = 1, 0
-if ARGV[3] == '1' or resubmitted then
+local left = ARGV[3] == '2' and floor_per_min * 30000 or 0
+if ARGV[3] ~= '0' or resubmitted then
   if prev >= 1000 then
     prev = prev - 1000
   elseif prev + cur >= 1000 then
     cur = cur - (1000 - prev)
     prev = 0
-  elseif floor >= 60000 then
+  elseif floor >= 60000 + left then
     floor = floor - 60000
   else
     allowed = 0
-    wait = floor_per_min > 0 and math.ceil((60000 - floor) / floor_per_min) or -1
+    wait = floor_per_min > 0 and left == 0 and math.ceil((60000 - floor) / floor_per_min) or -1
   end
 else
   cur = math.min(cap, cur + deposit)

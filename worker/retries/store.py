@@ -18,6 +18,7 @@ CAP = 100_000  # at most a hundred retries from the deposits of one window
 WINDOW_MS = 300_000  # a deposit lives five to ten minutes
 OPERATION_MS = 3_600_000  # a redelivery within an hour is not counted again
 FAILED_MS = 600_000  # the same content from another job within ten minutes of a failure is a retry
+FIRST, RETRY, HEDGE = range(3)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class RetryBudget:
         told: Callable[[str, bool], None] | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        """`told`: of each retry, who makes it ("celery", "resubmission" or "fallback") and whether it was paid for.
+        """`told`: of each retry, who makes it ("celery", "resubmission", "fallback", "hedge") and whether it was paid.
 
         `now_ms` replaces the server's clock, in tests only.
         """
@@ -61,16 +62,18 @@ class RetryBudget:
             self._operation(tenant, f"{job_id}:{retries}"),
             self._failed(tenant, content),
         ]
-        grant = await self._counted(keys, floor_per_min, job_id, is_retry=retries > 0)
+        grant = await self._counted(keys, floor_per_min, job_id, kind=RETRY if retries > 0 else FIRST)
         if retries > 0 or grant.resubmitted:
             self._told("celery" if retries > 0 else "resubmission", grant.allowed)
         return grant
 
-    async def take(self, tenant: str, op_id: str, floor_per_min: int) -> RetryGrant:
-        """Take the token for one retry, once per operation id."""
+    async def take(
+        self, tenant: str, op_id: str, floor_per_min: int, *, is_hedge: bool = False
+    ) -> RetryGrant:
+        """Take the token for one retry, once per operation id; a hedge leaves half of the floor to what has failed."""
         keys = [self._bucket(tenant), self._operation(tenant, op_id)]
-        grant = await self._counted(keys, floor_per_min, "", is_retry=True)
-        self._told("fallback", grant.allowed)
+        grant = await self._counted(keys, floor_per_min, "", kind=HEDGE if is_hedge else RETRY)
+        self._told("hedge" if is_hedge else "fallback", grant.allowed)
         return grant
 
     async def remember_failure(self, tenant: str, *, job_id: str, content: str) -> None:
@@ -83,14 +86,12 @@ class RetryBudget:
         key = self._failed(tenant, content)
         await self._crossing.cross("redis:retry_forget", lambda: self._redis.delete(key))
 
-    async def _counted(
-        self, keys: list[str], floor_per_min: int, job_id: str, *, is_retry: bool
-    ) -> RetryGrant:
+    async def _counted(self, keys: list[str], floor_per_min: int, job_id: str, *, kind: int) -> RetryGrant:
         now = self._now_ms() if self._now_ms else ""
         args: list[str | int] = [
             floor_per_min,
             job_id,
-            int(is_retry),
+            kind,
             DEPOSIT,
             CAP,
             WINDOW_MS,

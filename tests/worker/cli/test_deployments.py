@@ -15,6 +15,7 @@ from tests.servers import Valkey
 from worker.cli.main import cli
 from worker.health.rules import CoolDown, Outcome, Took
 from worker.health.store import HealthStore
+from worker.ledger.ledger import Ledger
 from worker.routing_load import load
 
 Run = Callable[..., Result]
@@ -41,8 +42,15 @@ def routing(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(valkey: Valkey, namespace: str, routing: Path) -> Run:
+def ledger_at(tmp_path: Path) -> str:
+    """Where no ledger is yet."""
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+
+
+@pytest.fixture
+def run(valkey: Valkey, namespace: str, routing: Path, ledger_at: str) -> Run:
     env = {
+        "FAIRLANE_LEDGER_URL": ledger_at,
         "FAIRLANE_BROKER_URL": valkey.broker_url,
         "FAIRLANE_NAMESPACE": namespace,
         "FAIRLANE_ROUTING": str(routing),
@@ -182,3 +190,18 @@ def test_a_resume_lets_jobs_go_when_no_worker_sees_the_pause_any_more(
 def test_a_wrong_command_line_says_what_would_be_right(run: Run, words: tuple[str, ...], said: str) -> None:
     refused = run(*words)
     assert (refused.exit_code, said in refused.stderr) == (2, True)
+
+
+def test_what_the_fleet_runs_is_shown_and_stopped_whatever_file_lies_here(
+    run: Run, routing: Path, ledger_at: str
+) -> None:
+    Ledger(ledger_at).migrate()
+    assert run("routing", "publish").exit_code == 0
+    routing.write_text(ROUTING.replace("cloud", "other"))
+    told = json.loads(run("deployments", "--json").stdout)["deployments"]
+    assert [row["deployment"] for row in told] == ["local/m", "local/n", "cloud/c"]
+    routing.write_text("tasks: 3")
+    assert run("pause", "--provider", "cloud").exit_code == 0
+    assert run("resume", "--provider", "cloud").exit_code == 0
+    refused = run("pause", "--provider", "other")
+    assert (refused.exit_code, "it has cloud, local" in refused.stderr) == (2, True)

@@ -189,8 +189,21 @@ async def test_when_the_winner_breaks_off_the_one_that_was_closed_is_tried_again
     assert [attempt.number for attempt in upstream.asked][:2] == [1, 2]
 
 
+async def test_a_second_is_told_of_only_if_the_first_is_silent_still_when_it_may_begin():
+    upstream, told = Upstream({"a": 0.05, "b": 0.0}), list[Attempt]()
+    job_run = planned("a", "b")
+    first, other = (Attempt(job_run, call, number=1, timeout_s=9.0) for call in job_run.plan.calls)
+
+    async def late() -> Attempt:
+        await asyncio.sleep(0.2)
+        return other
+
+    raced = await hedging.race(first, silent_s=0.01, second=late, proceed=upstream, told=told.append)
+    assert (raced.answer is not None, raced.second, told, upstream.tried) == (True, None, [], ["a"])
+
+
 async def test_a_hedge_is_a_retry_of_the_tenants_budget(retry_budget):
-    for text in ("b", "b", "a"):
+    for text in ("b", "a"):  # half of the two is left to what has failed
         upstream = Upstream({"a": 0.15, "b": 0.0})
         job_run = planned("a", "b", routing=routed(retries_per_min=2))
         assert (await called(job_run, upstream, retry_budget)).text == text
@@ -238,6 +251,8 @@ async def test_of_two_that_speak_in_the_same_moment_one_answers():
         asyncio.get_running_loop().call_later(0.02, ready.set)
         return other
 
-    raced = await hedging.race(first, silent_s=0.01, second=second, proceed=proceed)
+    begun: list[Attempt] = []
+    raced = await hedging.race(first, silent_s=0.01, second=second, proceed=proceed, told=begun.append)
+    assert begun == [other]
     assert raced.answer is not None
     assert (raced.answer.text, raced.ended, raced.closed) == ("a", [], other)

@@ -36,11 +36,11 @@ class Bucket:
         self.brim = self.floor = floor_per_min * 60_000  # a token is 60000
         self.at, self.deposits = START_MS, {}  # window number -> thousandths
 
-    def count(self, now: int, *, is_retry: bool) -> bool:
+    def count(self, now: int, *, kind: int) -> bool:
         self.floor = min(self.brim, self.floor + max(0, now - self.at) * self.per_ms)
         self.at, window = now, now // store.WINDOW_MS
         self.deposits = {n: amount for n, amount in self.deposits.items() if n >= window - 1}
-        if not is_retry:
+        if kind == store.FIRST:
             self.deposits[window] = min(store.CAP, self.deposits.get(window, 0) + store.DEPOSIT)
             return True
         if sum(self.deposits.values()) >= 1000:
@@ -48,7 +48,7 @@ class Bucket:
             self.deposits[window - 1] = self.deposits.get(window - 1, 0) - from_old
             self.deposits[window] = self.deposits.get(window, 0) - (1000 - from_old)
             return True
-        allowed = self.floor >= 60_000
+        allowed = self.floor >= 60_000 + (self.brim // 2 if kind == store.HEDGE else 0)
         self.floor -= 60_000 if allowed else 0
         return allowed
 
@@ -68,7 +68,12 @@ async def begin(budget: RetryBudget, job_id: str, *, retries: int = 0, content: 
 
 
 steps = st.lists(
-    st.tuples(st.integers(0, 400_000) | st.integers(0, 2000), st.booleans()), min_size=1, max_size=60
+    st.tuples(
+        st.integers(0, 400_000) | st.integers(0, 2000),
+        st.sampled_from([store.FIRST, store.RETRY, store.HEDGE]),
+    ),
+    min_size=1,
+    max_size=60,
 )
 
 
@@ -85,13 +90,17 @@ def test_the_script_admits_what_the_model_admits(blocking: redis.Redis, steps, f
     name = uuid.uuid4()
     script = blocking.register_script((store.Path(store.__file__).parent / "count.lua").read_text())
     model, now = Bucket(floor), START_MS
-    for number, (passed_ms, is_retry) in enumerate(steps):
+    for number, (passed_ms, kind) in enumerate(steps):
         now += passed_ms
         keys = [f"m:{{{name}}}:bucket", f"m:{{{name}}}:op:{number}"]
-        args = [floor, "", int(is_retry), store.DEPOSIT, store.CAP, store.WINDOW_MS, 10_000, now]
+        args = [floor, "", kind, store.DEPOSIT, store.CAP, store.WINDOW_MS, 10_000, now]
         allowed, wait_ms, _kind = script(keys=keys, args=args)
-        assert bool(allowed) == model.count(now, is_retry=is_retry)
-        assert wait_ms == 0 if allowed else (wait_ms == -1 if floor == 0 else 0 < wait_ms <= 60_000)
+        assert bool(allowed) == model.count(now, kind=kind)
+        assert (
+            wait_ms == 0
+            if allowed
+            else (wait_ms == -1 if floor == 0 or kind == store.HEDGE else 0 < wait_ms <= 60_000)
+        )
 
 
 async def test_the_floor_is_there_from_the_start_and_comes_back_with_time(budget: RetryBudget, clock: Clock):
@@ -155,6 +164,22 @@ async def test_content_that_was_answered_since_is_new_again(budget: RetryBudget)
     assert (await begin(budget, "b")).resubmitted
     await budget.forget_failure("acme", content="c")
     assert not (await begin(budget, "c")).resubmitted
+
+
+async def test_hedges_leave_half_of_the_floor_to_what_has_failed(budget: RetryBudget, clock: Clock):
+    hedges = [(await budget.take("acme", f"h{n}", 4, is_hedge=True)).allowed for n in range(4)]
+    assert hedges == [True, True, False, False]
+    assert [(await budget.take("acme", f"r{n}", 4)).allowed for n in range(3)] == [True, True, False]
+    clock.ms += 30_000  # half of it is back: for failures again
+    assert not (await budget.take("acme", "h", 4, is_hedge=True)).allowed
+    assert (await budget.take("acme", "r", 4)).allowed
+
+
+async def test_hedges_take_what_first_attempts_have_paid_in(budget: RetryBudget):
+    for number in range(5):
+        await budget.begin("acme", job_id=f"j{number}", retries=0, content=f"c{number}", floor_per_min=0)
+    found = [(await budget.take("acme", f"h{n}", 0, is_hedge=True)).allowed for n in range(2)]
+    assert found == [True, False]
 
 
 async def test_tenants_do_not_pay_for_each_other(budget: RetryBudget):
