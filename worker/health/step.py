@@ -114,7 +114,8 @@ class WatchDeployment:
         except BaseException as error:
             ended_with = error
             if isinstance(error, ProviderError):
-                outcome = rules.of_error(error, timeout_s=attempt.timeout_s)
+                resubmitted = attempt.job_run.resubmitted
+                outcome = rules.of_error(error, timeout_s=attempt.timeout_s, resubmitted=resubmitted)
             raise
         finally:
             took_s = time.monotonic() - started
