@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
 
 from producer_sdk.contract import Usage
-from worker.app import build_app
+from worker.app import build_app, run
 from worker.assembly import Assembly, assemble
 from worker.health.rules import Outcome
 from worker.health.store import Begun, Turned
@@ -80,3 +81,6 @@ async def parts() -> Assembly:
 
 SETTINGS = WorkerSettings.from_env()
 app = build_app(SETTINGS, parts)
+
+if __name__ == "__main__":
+    run(app, sys.argv[1:])

@@ -1,7 +1,9 @@
-"""HTTP client CPU a call with 1,000 calls open: ours, from request to read answer, ÷ httpx over aiohttp alone.
+"""HTTP client CPU a call with 1,000 calls open: ours ÷ httpx over aiohttp alone, each reading the whole body.
 
-Both run in children of this process against the same server, by turns. "Alone" is httpx with the aiohttp transport as
-it comes, its limit of connections raised, posting the same body and forgetting the answer.
+Three children of this process send the same request to the same server, by turns. "alone": httpx with the aiohttp
+transport as it comes, its limit of connections raised. "client": what `open_client` builds, its answer read by
+`body.pieces`; the must is this ratio, run by run. "step", for information: the whole step that calls, with its events,
+its JSON, its price and its Answer; the difference to "client" is told a token.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from benchmarks.twin import open_twin
 from producer_sdk.contract import Job, Message
 from producer_sdk.settings import FleetSettings
 from worker.job_run import Answer, Attempt, JobRun, Lease, PlannedCall
+from worker.providers.body import pieces
 from worker.providers.client import allow_open_files, open_client
 from worker.providers.openai import OpenAI
+from worker.providers.reply import Request
 from worker.providers.step import CallProvider
 from worker.rate_card import RateCard
 from worker.routing_load import load
@@ -50,24 +54,51 @@ def planned(routing_path: Path) -> tuple[JobRun, PlannedCall]:
     return job_run, PlannedCall(deployment, "fast-small", card, 1_000)
 
 
-async def ours(url: str, routing_path: Path) -> float:
-    """Seconds of CPU a call of the worker's client, its reader and its price."""
-    fleet = FleetSettings(broker_url="redis://unused")
-    settings = WorkerSettings(
-        fleet=fleet,
+def settings_of(url: str, routing_path: Path) -> WorkerSettings:
+    """A worker's settings; nothing of its fleet is asked."""
+    return WorkerSettings(
+        fleet=FleetSettings(broker_url="redis://unused"),
         ledger_url="",
         routing_path=routing_path,
         home=routing_path.parent,
         worker_name="bench",
         local_url=url,
     )
+
+
+def request_of(url: str, routing_path: Path) -> Request:
+    """The request that every child sends."""
     job_run, call = planned(routing_path)
-    async with open_client(settings) as client:
-        step = CallProvider(client=client, keys={}, local_url=url)
+    request = OpenAI().request(Attempt(job_run, call, number=1, timeout_s=120), base_url=url, key=None)
+    request.headers["content-type"] = "application/json"
+    return request
+
+
+async def step(url: str, routing_path: Path) -> float:
+    """Seconds of CPU a call of the step that calls: client, reader and price."""
+    job_run, call = planned(routing_path)
+    async with open_client(settings_of(url, routing_path)) as client:
+        provider = CallProvider(client=client, keys={}, local_url=url)
 
         async def one() -> object:
             attempt = Attempt(job_run, call, number=1, timeout_s=120)
-            return await step.run(attempt, _no_more)
+            return await provider.run(attempt, _no_more)
+
+        return await cpu_a_call(one)
+
+
+async def client(url: str, routing_path: Path) -> float:
+    """Seconds of CPU a call of the worker's client, which reads and forgets."""
+    request = request_of(url, routing_path)
+    async with open_client(settings_of(url, routing_path)) as http:
+
+        async def one() -> None:
+            built = http.build_request("POST", request.url, content=request.body, headers=request.headers)
+            response = await http.send(built, stream=True)
+            async for _piece in pieces(response):
+                pass
+            await response.aclose()
+            assert response.status_code == 200
 
         return await cpu_a_call(one)
 
@@ -78,23 +109,20 @@ async def _no_more(_attempt: Attempt) -> Answer:
 
 async def alone(url: str, routing_path: Path) -> float:
     """Seconds of CPU a call of httpx over aiohttp, which reads and forgets."""
-    job_run, call = planned(routing_path)
-    attempt = Attempt(job_run, call, number=1, timeout_s=120)
-    request = OpenAI().request(attempt, base_url=url, key=None)
-    headers = {**request.headers, "content-type": "application/json"}
+    request = request_of(url, routing_path)
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=OPEN))
 
     timeout = httpx.Timeout(120, pool=None)
-    async with httpx.AsyncClient(transport=AiohttpTransport(client=session), timeout=timeout) as client:
+    async with httpx.AsyncClient(transport=AiohttpTransport(client=session), timeout=timeout) as http:
 
-        async def one() -> object:
-            async with client.stream("POST", request.url, content=request.body, headers=headers) as response:
+        async def one() -> None:
+            sent = http.stream("POST", request.url, content=request.body, headers=request.headers)
+            async with sent as response:
                 async for _chunk in response.aiter_bytes():
                     pass
                 assert response.status_code == 200
-            return None
 
         return await cpu_a_call(one)
 
@@ -125,18 +153,23 @@ def run() -> str:
     with scratch() as folder, open_twin(folder) as twin:
         twin.misbehave({"latency_ms": ANSWER_MS, "output_tokens": TOKENS})
         routing_path, url = write_routing(folder), f"{twin.url}/v1"
-        pairs = [[measured(kind, url, routing_path) for kind in KINDS] for _ in range(RUNS)]
-    own, bare = (statistics.median(found) for found in zip(*pairs, strict=True))
-    ratio = statistics.median(mine / other for mine, other in pairs)
+        found = [[measured(kind, url, routing_path) for kind in KINDS] for _ in range(RUNS)]
+    of_step, of_client, bare = (statistics.median(column) for column in zip(*found, strict=True))
     rows = [
-        ["client", "CPU ms a call", f"÷ alone (≤ {MOST})"],
-        ["ours: client, reader, price", f"{own:.3f}", f"{ratio:.2f}"],
+        ["what", "CPU ms a call", f"÷ alone (client: ≤ {MOST})"],
+        ["client and body", f"{of_client:.3f}", f"{statistics.median(row[1] / row[2] for row in found):.2f}"],
         ["httpx over aiohttp alone", f"{bare:.3f}", "1"],
+        [
+            "step: with reader and price",
+            f"{of_step:.3f}",
+            f"{statistics.median(row[0] / row[2] for row in found):.2f}",
+        ],
+        ["of it the reader, µs a token", f"{(of_step - of_client) * 1000 / TOKENS:.1f}", ""],
     ]
     return table(f"CPU of the HTTP client at {OPEN:,} open calls of {TOKENS} tokens (median of {RUNS})", rows)
 
 
-KINDS = {"ours": ours, "alone": alone}
+KINDS = {"step": step, "client": client, "alone": alone}
 
 if __name__ == "__main__":
     if sys.argv[1:]:

@@ -1,12 +1,18 @@
 """Calls held open at once, every step on: 2,000 in one worker process, 5,000 by all of the machine, and the memory.
 
 Each job belongs to an agent run below another, with caps; budgets of the day and the run are on, each call is
-journalled and has its deployment's slot. A call is open when it holds that slot: the number is Redis' own.
+journalled and has its deployment's slot. A call is open when it holds that slot: the number is Redis' own. The memory
+of a process (RSS, the largest of them) is read after a first job, as the last call opens, and once the worker has
+given back what its burst has left free, all calls still open.
+
+`python -m benchmarks.held_calls [PROCESSES CALLS_IN_EACH [SECONDS_A_CALL]]`: a machine that opens them slowly needs
+longer calls.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections import Counter
@@ -24,11 +30,13 @@ from producer_sdk import Fleet
 from producer_sdk.contract import Job
 from producer_sdk.settings import FleetSettings
 from tests.servers import Valkey
+from worker.consumer import GIVE_BACK_EVERY_S
 from worker.ledger.ledger import Ledger
 
 SHAPES = ((1, 2_000), (2, 2_500))  # processes, calls in each
 ANSWER_S = 120
 WITHIN_S = 400.0
+A_ROUND_S = GIVE_BACK_EVERY_S + 2
 UNDER_WAY = "fairlane:{health}:deployment:local/twin-small:calls"
 CAPS = "run_max_calls: 100000, run_max_depth: 9, run_max_seconds: 9000, run_max_repeats: 9000, run_budget_usd: 900"
 ORDER = "It is order number"
@@ -37,11 +45,12 @@ MESSAGE = f"My card has not arrived yet, it has been two weeks. Where is it? {OR
 
 @dataclass(frozen=True)
 class Held:
-    """What was reached: calls open at once, and the memory of each worker, in MB, before and with them."""
+    """What was reached: calls open at once, and the most memory of a worker, in MB, at three times."""
 
     calls: int
-    idle_mb: list[float]
-    held_mb: list[float]
+    idle_mb: float
+    open_mb: float
+    later_mb: float
     succeeded: int
 
 
@@ -96,68 +105,75 @@ def held(server: Valkey, url: str, folder: Path, *, processes: int, each: int) -
         ]
         fleet = stack.enter_context(Fleet(FleetSettings(broker_url=server.broker_url)))
         fleet.run(tenant="acme", task="classify_intent", messages="Are you there?", timeout=120)
-        idle = [rss_mb(child.pid) for child in workers]
+
+        def memory() -> float:
+            return max(rss_mb(child.pid) for child in workers)
+
+        idle_mb = memory()
         handles = fleet.submit_many(jobs(processes * each))
-        most, memory = _most_open(client, processes * each, lambda: [rss_mb(child.pid) for child in workers])
+        most, open_mb = _most_open(client, processes * each, memory)
+        time.sleep(A_ROUND_S)
+        later_mb = memory()
         ends = Counter(
             handle.wait(WITHIN_S).status for handle in fleet.as_completed(handles, timeout=WITHIN_S)
         )
-    return Held(most, idle, memory, ends["succeeded"])
+    return Held(most, idle_mb, open_mb, later_mb, ends["succeeded"])
 
 
 def _command(slots: int) -> list[str]:
-    command = python(
-        "celery", "-A", "benchmarks.bench_worker", "worker", "--pool", "custom", "-c", str(slots)
-    )
+    """As `worker.app.command` starts a worker: without what `celery` loads beside."""
+    command = python("benchmarks.bench_worker", "worker", "--pool", "custom", "-c", str(slots))
     return [*command, "-l", "WARNING", "--without-gossip", "--without-mingle"]
 
 
-def _most_open(
-    client: redis.Redis, wanted: int, measure: Callable[[], list[float]]
-) -> tuple[int, list[float]]:
+def _most_open(client: redis.Redis, wanted: int, memory: Callable[[], float]) -> tuple[int, float]:
     """The most calls that were open at once, and the memory then."""
-    most, memory, end = 0, measure(), time.monotonic() + WITHIN_S
+    most, then_mb, end = 0, memory(), time.monotonic() + WITHIN_S
     while most < wanted and time.monotonic() < end:
         now = int(client.zcard(UNDER_WAY))
         if now > most:
-            most, memory = now, measure()
+            most, then_mb = now, memory()
         elif now < most * 0.9:  # the first answers have come
             break
         time.sleep(0.25)
-    return most, measure() if most == wanted else memory
+    return most, then_mb
 
 
-def measure(processes: int, each: int) -> list[str]:
+def measure(processes: int, each: int, answer_s: int) -> list[str]:
     """A row of the table."""
     with lane_valkey() as server, scratch() as folder, open_twin(folder) as twin:
-        twin.misbehave({"match": {"contains": ORDER}, "latency_ms": ANSWER_S * 1000})
+        twin.misbehave({"match": {"contains": ORDER}, "latency_ms": answer_s * 1000})
         found = held(server, f"{twin.url}/v1", folder, processes=processes, each=each)
     asked = processes * each
     most_mb = 200 if processes == 1 else 300
     return [
         str(processes),
         f"{found.calls:,} of {asked:,}",
-        f"{max(found.idle_mb):.0f}",
-        f"{max(found.held_mb):.0f} (< {most_mb})",
-        f"{(max(found.held_mb) - max(found.idle_mb)) * 1000 / each:.0f}",
+        f"{found.idle_mb:.0f}",
+        f"{found.open_mb:.0f}",
+        f"{found.later_mb:.0f} (< {most_mb})",
+        f"{(found.later_mb - found.idle_mb) * 1000 / each:.0f}",
         f"{found.succeeded:,}",
+        f"{os.getloadavg()[0]:.1f}",
     ]
 
 
-def run(shapes: Sequence[tuple[int, int]] = SHAPES) -> str:
+def run(shapes: Sequence[tuple[int, int]] = SHAPES, answer_s: int = ANSWER_S) -> str:
     """The table."""
     head = [
         "worker processes",
         "calls open at once",
         "RSS MB, idle",
         "RSS MB, all open",
+        "RSS MB, a round later",
         "KB a call",
         "answered",
+        "load average",
     ]
-    return table(
-        f"Calls of {ANSWER_S} s held open, every step on", [head, *(measure(*shape) for shape in shapes)]
-    )
+    rows = [measure(*shape, answer_s) for shape in shapes]
+    return table(f"Calls of {answer_s} s held open, every step on", [head, *rows])
 
 
 if __name__ == "__main__":
-    print(run([(int(sys.argv[1]), int(sys.argv[2]))] if sys.argv[1:] else SHAPES))
+    asked = [int(one) for one in sys.argv[1:]]
+    print(run([(asked[0], asked[1])], *asked[2:]) if asked else run())

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery, Task
 from celery._state import pop_current_task, push_current_task
+from celery.bin.base import CLIContext
+from celery.bin.worker import worker as worker_command
 from celery.exceptions import Ignore, Reject
 from celery.signals import setup_logging
 
@@ -124,9 +126,19 @@ def build_app(settings: WorkerSettings, assembly: Assemble | None = None) -> Cel
     return app
 
 
+def run(app: Celery, arguments: Sequence[str]) -> None:
+    """Be the worker that `celery -A … worker` with these arguments would be.
+
+    `celery` itself loads all of its commands and plug-ins, Flower too: 10 MB in every worker.
+    """
+    _name, *options = arguments
+    context = CLIContext(app=app, no_color=False, workdir=None, quiet=False)
+    worker_command.main(args=options, prog_name="worker", obj=context)
+
+
 def command(settings: WorkerSettings, *, loglevel: str = "INFO") -> list[str]:
     """The command line of one worker process."""
-    worker = [sys.executable, "-m", "celery", "-A", "worker.main", "worker", "--pool", "custom"]
+    worker = [sys.executable, "-m", "worker.main", "worker", "--pool", "custom"]
     name = f"{settings.worker_name}@%h"
     return [
         *worker,

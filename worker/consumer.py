@@ -185,7 +185,7 @@ class LaneFeeder:
 
     def _begin(self, delivery: Delivery, lease: Lease) -> None:
         envelope, fault = _opened(delivery)
-        held = HeldDelivery(delivery, envelope, self.assembly, lease, self._acks.add)
+        held = HeldDelivery(delivery, envelope.header, self.assembly, lease, self._acks.add)
         self.held[delivery.tag] = held
         try:
             if fault:
@@ -376,7 +376,7 @@ def _dispatch_to(consumer: Any) -> Dispatch:
     """Hand a delivery to Celery's strategy for the task."""
 
     def dispatch(held: HeldDelivery, body: list[Any]) -> None:
-        message = held.message(body, dict(held.envelope.header.celery))
+        message = held.message(body, dict(held.header.celery))
         strategy = consumer.strategies["fairlane.run_job"]
         strategy(message, None, held.on_ack, held.on_reject, consumer.on_task_message)
 

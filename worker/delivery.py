@@ -14,7 +14,7 @@ import redis.exceptions
 from pydantic import JsonValue
 
 from producer_sdk.contract import MEANINGS, ErrorCode, JobError, JobResult
-from producer_sdk.contract.envelope import BadMessage, Envelope, check_job, is_signed
+from producer_sdk.contract.envelope import BadMessage, Envelope, Header, check_job, is_signed
 from producer_sdk.lanes import Delivery, Finished
 from worker.assembly import Assembly
 from worker.errors import HandBack, JobInterrupted, LeaseLost, LedgerUnavailable, RetryLater
@@ -60,7 +60,7 @@ class HeldDelivery:
     """A job that this worker holds, from take to ack."""
 
     delivery: Delivery
-    envelope: Envelope
+    header: Header
     assembly: Assembly
     lease: Lease
     acknowledge: Callable[[HeldDelivery, Finished], None]
@@ -86,7 +86,7 @@ class HeldDelivery:
 
     def message(self, body: list[Any], celery_headers: dict[str, Any]) -> LaneMessage:
         """The delivery as Celery sees it. What events, logs and Flower show of it holds no prompt."""
-        header = self.envelope.header
+        header = self.header
         self._properties = {
             "delivery_tag": self.tag,
             "delivery": self,
@@ -136,7 +136,7 @@ class HeldDelivery:
             return self.result
         self._known = job_run
         key = self.assembly.settings.fleet.producer_key
-        if key and not is_signed(self.envelope.header, key):
+        if key and not is_signed(self.header, key):
             self.result = self.refused(
                 ErrorCode.UNSIGNED, "the job is not signed with the fleet's key: set FAIRLANE_PRODUCER_KEY"
             )
@@ -157,7 +157,7 @@ class HeldDelivery:
     def _job_run(self, fields: Any, retries: int, routed: Routed) -> JobRun:
         job = check_job({**fields, "job_id": self.delivery.job_id} if isinstance(fields, dict) else fields)
         self._streams = job.stream
-        header = self.envelope.header
+        header = self.header
         if (job.tenant, job.task, job.lane) != (header.tenant, header.task, header.lane):
             raise BadMessage("the message's header names another tenant, task or lane than its job")
         stop = self._stop or self.delivery.stop
@@ -294,7 +294,7 @@ class HeldDelivery:
     def finish(self, payload: bytes | None) -> None:
         """Hand the encoded result to the acks."""
         ttl_s = self.assembly.settings.fleet.result_ttl_s
-        reply_to = self.envelope.header.reply_to
+        reply_to = self.header.reply_to
         used = used_tokens(self.result) if self.result else None
         last = ending(self.result).written() if self.result and self._streams else b""
         ended = Finished(self.tag, payload, ttl_s, reply_to, used=used, dead=self._unreadable, ending=last)

@@ -16,7 +16,6 @@ from worker.job_run import Answer, Attempt, JobRun, utc_now
 from worker.ledger import (
     batches,
     limit_changes,
-    migrations,
     outcomes,
     queries,
     reads,
@@ -99,6 +98,8 @@ class Ledger:
 
         Raises LedgerUnavailable.
         """
+        from worker.ledger import migrations  # noqa: PLC0415 - Alembic is 8 MB, which a worker never uses
+
         engine = open_engine(self._url, timeout_s=MIGRATE_TIMEOUT_S)
         try:
             migrations.upgrade(engine)
@@ -331,6 +332,8 @@ class Ledger:
 
     async def is_current(self) -> bool:
         """Whether the tables are of this version."""
+        from worker.ledger import migrations  # noqa: PLC0415 - as above
+
         return await self._ask(migrations.is_current)
 
     async def _change(self, change: Change) -> Any:

@@ -129,7 +129,7 @@ def test_the_seeds_own_routing_is_accepted(shared_data: Path, tmp_path: Path) ->
 def test_worker_and_flower_show_what_they_would_start(tmp_path: Path) -> None:
     shown = run("worker", "--show", "--json", "--name", "w9", "--slots", "7", home=tmp_path)
     command = json.loads(shown.stdout)["command"]
-    assert command[1:5] == ["-m", "celery", "-A", "worker.main"]
+    assert command[1:4] == ["-m", "worker.main", "worker"]
     assert "7" in command
     assert "flower" in run("flower", "--show", "--port", "5599", home=tmp_path).stdout
 
