@@ -99,7 +99,7 @@ class Deployment:
 
     `tokenizer` None: by the model's name. `service_tier` is what its calls ask for; `answers_as` are other names by
     which it answers; `capabilities` go before its provider's. `embedding`: it makes vectors, and `context_tokens` is
-    the most of one input.
+    the most of one input. `concurrency`: the most calls at once, of the whole fleet; None: what it has shown to take.
     """
 
     name: str
@@ -114,6 +114,7 @@ class Deployment:
     answers_as: tuple[str, ...] = ()
     capabilities: Mapping[str, bool] = field(default_factory=dict, hash=False)
     embedding: EmbeddingLimits | None = None
+    concurrency: int | None = None
 
     @property
     def kind(self) -> Kind:

@@ -7,6 +7,10 @@ from tests.worker.wrong_limits import WRONG_LIMITS
 
 WRONG: list[tuple[str, str]] = [
     (
+        replaced("max_output_tokens: 9,", "max_output_tokens: 9, concurrency: 0,"),
+        "routing.yaml:7:94: aliases.small[1].concurrency: found '0', write a whole number from 1 to 1000000",
+    ),
+    (
         replaced("key_env: OPENAI_API_KEY", "key_env: OPENAI_API_KEY, capabilities: {imags: false}"),
         "routing.yaml:2:106: providers.openai.capabilities.imags: unknown key, did you mean 'images'?",
     ),

@@ -76,17 +76,24 @@ async def open_health(settings: WorkerSettings) -> AsyncIterator[HealthStore]:
 def shown(deployment: Deployment, view: View, now: datetime) -> Shown:
     """A deployment's row."""
     standing = view.deployments.get(deployment.name, Standing())
-    what = rules.obstacle(deployment, view, age_s=0.0)
+    limits = [one for one in (standing.limit, deployment.concurrency) if one is not None]
+    what, limit = rules.obstacle(deployment, view, age_s=0.0), min(limits, default=None)
     state, why, left_s = "healthy", "", None
     if what:
         state, why = STATES.get(what.kind, "cooling down"), what.reason
         left_s = _left_s(deployment, view, what)
     elif standing.open_s is not None:
         state, why = "breaker half-open", f"the next call tries it: {standing.open_why}"
-    elif standing.limit is not None and standing.in_flight >= standing.limit:
-        state, why = "full", "it said before that so many calls at once were too much"
+    elif limit is not None and standing.in_flight >= limit:
+        said = limit == standing.limit
+        state = "full"
+        why = (
+            "it said before that so many calls at once were too much"
+            if said
+            else "its concurrency in routing.yaml"
+        )
     until = now + timedelta(seconds=left_s) if left_s is not None else None
-    row = Shown(deployment.name, state, why, until, standing.in_flight, standing.limit)
+    row = Shown(deployment.name, state, why, until, standing.in_flight, limit)
     return _with_speed(row, standing.speed, now) if standing.speed else row
 
 

@@ -2,7 +2,7 @@
 -- KEYS: 1 deployment (hash), 2 its calls under way (zset: attempt -> ms until which its worker is believed in),
 --       3 provider (hash), 4 pauses (hash)
 -- ARGV: 1 attempt, 2 lease ms, 3 provider's name, 4 "1": though its breaker is open or its credit spent, 5 life ms of
---       a deployment's key, 6 "" or the time in ms, for tests that move the clock
+--       a deployment's key, 6 "" or the time in ms, for tests that move the clock, 7 "" or the most calls at once
 -- Returns {"" or why not (paused, a cool-down's kind, open, probing, full), ms until it may be asked again (0: nobody
 -- knows), the time, words}
 local time = redis.call('TIME')
@@ -42,9 +42,10 @@ if open_until and not forced then
   end
 end
 
-local limit, under_way = tonumber(kept[4]), redis.call('ZCARD', KEYS[2])
-if limit and under_way >= math.floor(limit / 1000) then
-  return {'full', 250, now, under_way .. ' of ' .. math.floor(limit / 1000)}
+local learned, stated, under_way = tonumber(kept[4]), tonumber(ARGV[7]), redis.call('ZCARD', KEYS[2])
+local limit = math.min(learned and math.floor(learned / 1000) or math.huge, stated or math.huge)
+if under_way >= limit then
+  return {'full', 250, now, under_way .. ' of ' .. limit}
 end
 
 if open_until and not is_probed then

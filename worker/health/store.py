@@ -116,6 +116,7 @@ class HealthStore:
             int(forced),
             LIFE_MS,
             self._now(),
+            deployment.concurrency or "",
         ]
         reply = await self._asked("begin", lambda: self._begin(keys=keys, args=args))
         if reply is None:

@@ -24,6 +24,7 @@ DEPLOYMENT_KEYS = (
     "tokenizer",
     "service_tier",
     "answers_as",
+    "concurrency",
     "capabilities",
     "kind",
     *EMBEDDING_KEYS,
@@ -99,6 +100,7 @@ def _deployment(place: Place, providers: dict[str, Provider]) -> Deployment:
         answers_as=_texts(fields.entries.get("answers_as")),
         capabilities=capabilities_of(fields),
         embedding=embedding,
+        concurrency=fields.whole("concurrency", high=1_000_000),
     )
     if deployment.service_tier and "service_tier" not in taken_by(deployment):
         fields.entries["service_tier"].fault("its capabilities say that it takes none: remove one of them")

@@ -169,6 +169,9 @@ DEPLOYMENT: Mapping[str, Schema] = {
         tuple(dict.fromkeys(tier for tiers in SERVICE_TIERS.values() for tier in tiers)),
     ),
     "capabilities": _TAKES,
+    "concurrency": whole(
+        "Calls at once, of the whole fleet. Left out: what it has shown to take.", high=1_000_000
+    ),
     "kind": choice("What it is called for, chat if left out.", get_args(Kind)),
     "dimensions": whole("How long its vectors are where nothing is asked for.", high=MOST_DIMENSIONS),
     "min_dimensions": whole("The shortest vectors that it makes.", high=MOST_DIMENSIONS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -219,6 +220,19 @@ async def test_what_was_too_much_lowers_the_calls_at_once_only_once_a_round_trip
         await caller.call(TOO_MUCH)
         clock.ms += 1
     assert (await caller.standing()).limit == 1, "never below one"
+
+
+async def test_no_more_calls_are_made_at_once_than_routing_says_whatever_it_has_shown_to_take(
+    health: HealthStore, clock: Clock
+):
+    caller = Caller(health, replace(A, concurrency=2))
+    first, second, third = [await caller.begin() for _ in range(3)]
+    assert third == "full"
+    await caller.finish(first, OK)
+    fourth = await caller.begin()
+    assert [fourth in caller.under_way, await caller.begin(forced=True)] == [True, "full"]
+    await caller.finish(second, TOO_MUCH)
+    assert await caller.begin() == "full", "what it said holds too, where it is less"
 
 
 async def limited_to(caller: Caller, limit: int, clock: Clock) -> None:
