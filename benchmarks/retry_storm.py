@@ -36,6 +36,7 @@ PER_MIN, BUDGET_USD = 10, 0.05
 FAILING = "[what always fails]"
 STORMY, CALM = "acme", "globex"
 TASK = "classify_intent"
+BEGUN = b"begun\n"
 OTHERS = "another tenant's"
 LIMITS = {
     "without limits": "",
@@ -186,6 +187,8 @@ def beside(
     command = ["nice", "-n", "19", *python("benchmarks.retry_storm", what, argument, str(for_s))]
     before_s = children_cpu_s()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        assert child.stdout.readline() == BEGUN
         took = asyncio.run(calm(settings, for_s=for_s))
         said, _ = child.communicate(timeout=60)
     return took, said, children_cpu_s() - before_s
@@ -261,7 +264,8 @@ def found(name: str, noticed: dict[str, Noticed], storm: Storm, failed: list[dic
 
 
 def act(what: str, argument: str, for_s: str) -> None:
-    """What a process beside the fleet does."""
+    """What a process beside the fleet does, once it has said that it begins."""
+    print(BEGUN.decode(), end="", flush=True)
     if what == "burn":
         burn(float(argument), for_s=float(for_s))
     else:
