@@ -235,6 +235,15 @@ def scopes(deployment: Deployment) -> tuple[str, str]:
     return "all", f"provider:{deployment.provider.name}"
 
 
+def put_off_s(kind: str, wait_s: float) -> float:
+    """When a job comes back that this obstacle has stopped between its plan and its call.
+
+    A rate limit and a breaker are waited for. What needs a person is not: planned anew, the job goes elsewhere, or is
+    called here all the same where nothing else is left.
+    """
+    return wait_s if kind in ("open", "probing", "full", FailureKind.RATE_LIMITED) else LEAST_PAUSED_S
+
+
 def told(kind: str, left_s: float, why: str) -> str:
     """An obstacle in words."""
     if kind == "paused":

@@ -101,7 +101,7 @@ class WatchDeployment:
         if begun.refused:
             self._watch.refused(deployment, why=begun.refused)
             reason = rules.told(begun.refused, begun.wait_s, begun.why)
-            wait_s = rules.LEAST_PAUSED_S if begun.refused == "paused" else begun.wait_s
+            wait_s = rules.put_off_s(begun.refused, begun.wait_s)
             raise DeploymentUnavailable(
                 f"{deployment.name}: {reason}", wait_s=wait_s, is_broken=begun.refused in ("open", "probing")
             )

@@ -15,6 +15,7 @@ from producer_sdk.contract import Straight
 from tests.worker.job_runs import Rest, answer_of, card, deployment, job_of, routing_of, run_of
 from worker.errors import DeploymentUnavailable, HandBack, JobStopped, ProviderError
 from worker.errors import FailureKind as Kind
+from worker.health.rules import LEAST_PAUSED_S
 from worker.health.step import AvoidUnhealthy, WatchDeployment
 from worker.health.store import HealthStore
 from worker.job_run import Attempt, JobRun, Plan, PlannedCall, utc_now
@@ -120,6 +121,26 @@ async def test_a_pause_hands_back_what_comes_and_refuses_what_was_planned_before
     with pytest.raises(DeploymentUnavailable, match="paused"):
         await attempted(health, rest)
     assert rest.saw == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderError(Kind.AUTH, "no", status=401),
+        ProviderError(Kind.QUOTA_EXHAUSTED, "no", status=429),
+        ProviderError(Kind.INVALID_REQUEST, "no", status=404, model_unknown=True),
+    ],
+    ids=lambda error: error.kind,
+)
+async def test_what_needs_a_person_puts_a_job_off_for_a_second_and_is_asked_then_where_nothing_else_is_left(
+    health: HealthStore, error: ProviderError
+):
+    await failed(health, error)
+    with pytest.raises(DeploymentUnavailable) as stopped:
+        await attempted(health, Rest())
+    assert stopped.value.wait_s == LEAST_PAUSED_S
+    alone = await sifted(health, run_of(routing=routing_of(), plan=Plan((S,))))
+    assert (await attempted(health, Rest(), S, alone)).text == "yes"
 
 
 class KeepsItsReply(Straight):
