@@ -95,7 +95,10 @@ class WatchDeployment:
     async def run(self, attempt: Attempt, proceed: ProceedAttempt) -> Answer:
         """Raises DeploymentUnavailable when it takes no call now."""
         deployment, attempt_id = attempt.call.deployment, str(attempt.id)
-        forced = deployment.name in attempt.job_run.plan.despite
+        plan = attempt.job_run.plan
+        forced = (
+            deployment.name in plan.despite or len(plan.calls) == 1
+        )  # the last one left is never closed to a job
         whose = attempt.job_run.job.tenant if attempt.call.own_key else ""
         begun = await self._begun(deployment, attempt_id, forced=forced, whose=whose)
         if begun.refused:

@@ -104,6 +104,14 @@ async def test_the_last_one_left_is_called_though_its_breaker_is_open(health: He
     assert (await attempted(health, Rest())).text == "yes", "its answer closed the breaker"
 
 
+async def test_the_only_one_of_a_plan_is_not_closed_to_its_job_under_way_either(health: HealthStore):
+    await failed(health, DOWN, times=5)
+    with pytest.raises(DeploymentUnavailable, match="breaker open"):
+        await attempted(health, Rest(), S, planned())
+    alone = run_of(routing=routing_of(), plan=Plan((S,)))
+    assert (await attempted(health, Rest(), S, alone)).text == "yes"
+
+
 async def test_content_that_fails_again_and_again_leaves_the_deployment_to_everybody_elses(
     health: HealthStore,
 ):
