@@ -186,6 +186,16 @@ def later_s(
     return delay_s if delay_s < left_s else None
 
 
+def wait_here_s(wait_s: float, *, waits: int, may_leave: bool) -> float | None:
+    """How long to wait in the slot for the last deployment, which takes no call for `wait_s`; None: not at all.
+
+    A chain that may be billed cannot wait in its lane: what it has paid for would be lost, so it waits for longer here.
+    """
+    if waits > MOST_WAITS_HERE or wait_s > (WAIT_HERE_S if may_leave else WAIT_IN_SLOT_S):
+        return None
+    return wait_s if may_leave else WAIT_IN_SLOT_S
+
+
 def put_off_s(
     waits_s: Sequence[float],
     failures: Sequence[Failed],

@@ -218,7 +218,7 @@ class CallWithFallback:
             remaining_s=job_run.remaining_s(),
             left_s=job_run.left_s(),
             waited_ms=job_run.queue_ms,
-            billed=any(earlier.error.billed != "no" for earlier in chain.failures),
+            billed=_may_be_billed(chain),
             jitter=self._jitter(),
             again=await self._corrected(job_run, chain),
         )
@@ -243,10 +243,12 @@ class CallWithFallback:
         if unavailable.is_broken and any(f.call.deployment == call.deployment for f in chain.failures):
             return  # it has failed this very job: the chain ends with that, and waits for nothing
         chain.put_off.append(unavailable)
-        waits = len(chain.put_off) <= rules.MOST_WAITS_HERE and unavailable.wait_s <= rules.WAIT_HERE_S
-        if waits and not chain.waiting and unavailable.wait_s < job_run.remaining_s():
+        wait_s = rules.wait_here_s(
+            unavailable.wait_s, waits=len(chain.put_off), may_leave=not _may_be_billed(chain)
+        )
+        if wait_s is not None and not chain.waiting and wait_s < job_run.remaining_s():
             chain.waiting = [call]
-            await asyncio.sleep(unavailable.wait_s * (0.75 + self._jitter() / 2))
+            await asyncio.sleep(wait_s * (0.75 + self._jitter() / 2))
 
     async def _corrected(self, job_run: JobRun, chain: _Chain) -> PlannedCall | None:
         """The last call with its wrong answer and what was wrong, if it is made."""
@@ -313,3 +315,8 @@ class CallWithFallback:
                 skipped=chain.too_slow,
             )
         )
+
+
+def _may_be_billed(chain: _Chain) -> bool:
+    """Whether some attempt of it may have been paid for, so that it must not begin anew."""
+    return any(failed.error.billed != "no" for failed in chain.failures)

@@ -279,3 +279,21 @@ def test_a_job_whose_deployments_take_no_call_comes_back_unless_it_was_billed_or
 ):
     situation = {"left_s": 600.0, "waited_ms": 0, "jitter": 0.0, "cools_s": None, "refused": False}
     assert rules.put_off_s(waits_s, failures, **{**situation, **changes}) == comes_back_in_s
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "waits", "may_leave", "found"),
+    [
+        (0.25, 1, True, 0.25),
+        (0.25, rules.MOST_WAITS_HERE + 1, True, None),
+        (1.0, 1, True, None),
+        (0.25, 1, False, rules.WAIT_IN_SLOT_S),
+        (1.0, rules.MOST_WAITS_HERE, False, rules.WAIT_IN_SLOT_S),
+        (1.0, rules.MOST_WAITS_HERE + 1, False, None),
+        (1.5, 1, False, None),
+    ],
+)
+def test_what_has_paid_for_an_answer_waits_longer_in_its_slot_for_it_cannot_wait_elsewhere(
+    wait_s, waits, may_leave, found
+):
+    assert rules.wait_here_s(wait_s, waits=waits, may_leave=may_leave) == found

@@ -170,6 +170,13 @@ async def test_a_short_wait_for_the_last_deployment_is_made_in_the_slot_three_ti
     assert len(attempts.saw) == 4
 
 
+async def test_a_chain_that_may_be_billed_waits_for_its_retry_in_its_slot(retry_budget):
+    broken = error(Kind.STREAM_BROKEN, billed="unknown")
+    attempts = Rest(broken, DeploymentUnavailable("a: cooling", wait_s=1.0), answer_of())
+    assert (await called(planned("a"), attempts, retry_budget)).text == "yes"
+    assert tried(attempts) == ["a", "a", "a"]
+
+
 async def test_what_a_budget_refuses_goes_to_the_one_whose_breaker_is_open_or_waits_for_one_that_cools(
     retry_budget,
 ):
