@@ -69,7 +69,8 @@ class _Chain:
     failures: list[rules.Failed] = field(default_factory=list)
     too_dear: list[PlannedCall] = field(default_factory=list)
     too_slow: list[str] = field(default_factory=list)
-    put_off: list[DeploymentUnavailable] = field(default_factory=list)
+    put_off: dict[str, DeploymentUnavailable] = field(default_factory=dict)  # until it is called
+    waits: int = 0
     refused: JobError | None = None
     hedged: bool = False
     tries: Counter[str] = field(default_factory=Counter)
@@ -193,6 +194,7 @@ class CallWithFallback:
         """Do what follows an attempt without an answer."""
         if isinstance(error, ProviderError):
             chain.failures.append(rules.Failed(attempt.call, error))
+            chain.put_off.pop(attempt.call.deployment.name, None)
             await self._follow(job_run, chain, op_id=str(attempt.id))
         elif isinstance(error, DeploymentUnavailable):
             await self._wait_or_pass(job_run, chain, attempt.call, error)
@@ -242,10 +244,9 @@ class CallWithFallback:
         job_run.story.note("fallback", "no_call_taken", why=str(unavailable), wait_ms=wait_ms)
         if unavailable.is_broken and any(f.call.deployment == call.deployment for f in chain.failures):
             return  # it has failed this very job: the chain ends with that, and waits for nothing
-        chain.put_off.append(unavailable)
-        wait_s = rules.wait_here_s(
-            unavailable.wait_s, waits=len(chain.put_off), may_leave=not _may_be_billed(chain)
-        )
+        chain.put_off[call.deployment.name] = unavailable
+        chain.waits += 1
+        wait_s = rules.wait_here_s(unavailable.wait_s, waits=chain.waits, may_leave=not _may_be_billed(chain))
         if wait_s is not None and not chain.waiting and wait_s < job_run.remaining_s():
             chain.waiting = [call]
             await asyncio.sleep(wait_s * (0.75 + self._jitter() / 2))
@@ -282,7 +283,7 @@ class CallWithFallback:
     def _end(self, job_run: JobRun, chain: _Chain) -> JobStopped | RetryLater | HandBack:
         """What ends a chain without an answer."""
         put_off_s = rules.put_off_s(
-            [one.wait_s for one in chain.put_off],
+            [one.wait_s for one in chain.put_off.values()],
             chain.failures,
             cools_s=job_run.plan.wait_s,
             refused=chain.refused is not None,
@@ -311,7 +312,7 @@ class CallWithFallback:
                 refused=chain.refused,
                 too_dear=chain.too_dear,
                 spent_pico=job_run.spent_pico,
-                put_off=[str(one) for one in chain.put_off],
+                put_off=[str(one) for one in chain.put_off.values()],
                 skipped=chain.too_slow,
             )
         )

@@ -170,6 +170,13 @@ async def test_a_short_wait_for_the_last_deployment_is_made_in_the_slot_three_ti
     assert len(attempts.saw) == 4
 
 
+async def test_a_job_that_was_called_after_a_wait_ends_as_that_call_did(retry_budget):
+    full = DeploymentUnavailable("a is full", wait_s=0.01)
+    for kind in (Kind.AUTH, Kind.QUOTA_EXHAUSTED):
+        stopped = await ended(planned("a"), Rest(full, error(kind)), retry_budget)
+        assert (stopped.code, stopped.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, kind)
+
+
 async def test_a_chain_that_may_be_billed_waits_for_its_retry_in_its_slot(retry_budget):
     broken = error(Kind.STREAM_BROKEN, billed="unknown")
     attempts = Rest(broken, DeploymentUnavailable("a: cooling", wait_s=1.0), answer_of())
@@ -177,9 +184,7 @@ async def test_a_chain_that_may_be_billed_waits_for_its_retry_in_its_slot(retry_
     assert tried(attempts) == ["a", "a", "a"]
 
 
-async def test_what_a_budget_refuses_goes_to_the_one_whose_breaker_is_open_or_waits_for_one_that_cools(
-    retry_budget,
-):
+async def test_what_a_budget_refuses_goes_to_the_open_breaker_or_waits_for_one_that_cools(retry_budget):
     refused = JobStopped.of(ErrorCode.BUDGET_EXCEEDED, "no", reason="window_spent")
     job_run, down = planned("a"), planned("b").plan.calls[0]
     job_run.plan = replace(job_run.plan, standby=down)
