@@ -134,9 +134,7 @@ async def test_a_deployment_that_takes_no_call_is_passed_over_and_none_pays(retr
 
 
 async def test_a_job_whose_deployments_take_no_call_gives_its_slot_back(retry_budget):
-    full, open_ = (
-        DeploymentUnavailable(f"{why}", wait_s=s) for why, s in (("a is full", 2.0), ("b open", 8.0))
-    )
+    full, open_ = (DeploymentUnavailable(why, wait_s=s) for why, s in (("a is full", 2.0), ("b open", 8.0)))
     with pytest.raises(HandBack) as back:
         await called(planned("a", "b"), Rest(full, open_), retry_budget)
     assert back.value.delay_ms == 2001
