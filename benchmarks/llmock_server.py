@@ -27,7 +27,8 @@ class Llmock:
         self._client = httpx.Client(base_url=url, timeout=ASK_S, trust_env=False)
 
     def script(self, *behaviours: dict[str, Any]) -> None:
-        """What the next requests meet, in this order."""
+        """What the next requests meet, in this order; what was left of an earlier script is dropped."""
+        self._client.delete("/_llmock/scenario").raise_for_status()
         if behaviours:
             reply = self._client.post("/_llmock/scenario", json={"behaviors": list(behaviours)})
             reply.raise_for_status()

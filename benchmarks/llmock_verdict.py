@@ -35,26 +35,41 @@ SCRIPTED: tuple[tuple[int, dict[str, Any]], ...] = (
     (5, {"type": "fail", "status": 429, "code": "insufficient_quota"}),
 )
 WITH_FALLBACK = 60
+DIALECTS = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4"}
+CHANCE = "chance"
 ROUTING = """
 providers:
   openai: {{dialect: openai, base_url: "{url}/v1"}}
   anthropic: {{dialect: anthropic, base_url: "{url}/anthropic"}}
 aliases:
-  small:
-    - {{provider: openai, model: gpt-4o-mini, context_tokens: 32000, max_output_tokens: 4096,
-       price: {{input: 1, output: 2}}}}
-  claude:
-    - {{provider: anthropic, model: claude-sonnet-4, context_tokens: 32000, max_output_tokens: 4096,
-       price: {{input: 1, output: 2}}}}
+{aliases}
 tasks:
-  ask_openai: {{default: small, max_latency_ms: 12000}}
-  ask_anthropic: {{default: claude, max_latency_ms: 12000}}
-  ask_either: {{default: small, fallback: claude, max_latency_ms: 12000}}
+{tasks}
+  ask_either: {{default: openai_chance, fallback: anthropic_chance, max_latency_ms: 12000}}
 tiers:
   bench: {{concurrency: 1000, retries_per_min: 100000}}
 tenants:
   acme: {{tier: bench}}
 """
+ALIAS = """  {name}:
+    - {{provider: {provider}, model: {model}, context_tokens: 32000, max_output_tokens: 4096,
+       price: {{input: 1, output: 2}}}}"""
+TASK = "  ask_{name}: {{default: {name}, max_latency_ms: 12000}}"
+
+
+def routing(url: str) -> str:
+    """A model of each dialect for each wave, and one for what follows them.
+
+    A wave's calls must come together, so none meets the limit of calls at once that the fleet learned from another's.
+    """
+    names = [*(f"wave{number}" for number in range(len(SCRIPTED))), CHANCE]
+    pairs = [(provider, model, name) for provider, model in DIALECTS.items() for name in names]
+    aliases = [
+        ALIAS.format(name=f"{provider}_{name}", provider=provider, model=f"{model}-{name}")
+        for provider, model, name in pairs
+    ]
+    tasks = [TASK.format(name=f"{provider}_{name}") for provider, _model, name in pairs]
+    return ROUTING.format(url=url, aliases="\n".join(aliases), tasks="\n".join(tasks))
 
 
 def jobs(task: str, count: int, *, beginning: int) -> list[Job]:
@@ -154,15 +169,18 @@ def waves(fleet: Fleet, upstream: Llmock) -> Ended:
     """
     ended = Ended()
     sent = 0
-    for wave, behaviour in SCRIPTED:
-        for task in ("ask_openai", "ask_anthropic"):
+    for number, (wave, behaviour) in enumerate(SCRIPTED):
+        for dialect in DIALECTS:
             upstream.script({"type": "delay", "seconds": 1, "times": wave}, {**behaviour, "times": wave})
-            ended.add(fleet, jobs(task, wave, beginning=sent))
+            ended.add(fleet, jobs(f"ask_{dialect}_wave{number}", wave, beginning=sent))
             sent += wave
+    upstream.script()
     alone = (JOBS - sent - WITH_FALLBACK) // 2
-    for task, rest in (("ask_openai", alone), ("ask_anthropic", alone), ("ask_either", WITH_FALLBACK)):
-        ended.add(fleet, jobs(task, rest, beginning=sent))
-        sent += rest
+    for dialect in DIALECTS:
+        ended.add(fleet, jobs(f"ask_{dialect}_{CHANCE}", alone, beginning=sent))
+        sent += alone
+    ended.add(fleet, jobs("ask_either", WITH_FALLBACK, beginning=sent))
+    sent += WITH_FALLBACK
     assert sent == JOBS
     return ended
 
@@ -176,9 +194,9 @@ def judged(folder: Path) -> Judged:
         valkey("everysec") as server,
         database("SQLite", folder) as url,
     ):
-        routing = folder / "routing.yaml"
-        routing.write_text(ROUTING.format(url=upstream.url))
-        settings = worker_settings(server, ledger_url=url, routing=routing, home=folder)
+        path = folder / "routing.yaml"
+        path.write_text(routing(upstream.url))
+        settings = worker_settings(server, ledger_url=url, routing=path, home=folder)
         with worker(settings), Fleet(settings.fleet) as fleet:
             wait_for_workers(server, 1)
             ended = waves(fleet, upstream)

@@ -25,6 +25,7 @@ LAST_NEEDS = 0.5  # of its predicted time: with less it would only be cut off, w
 WAIT_IN_SLOT_S = 1.0  # a longer wait gives the slot to someone else
 BACKOFF_S = 1.0
 MOST_WAITS_HERE = 3
+MOST_PAID_WAITS, PAID_WAIT_S = 60, 60.0  # of a chain that may have been billed, in its slot
 WAIT_HERE_S = 0.25  # for a deployment that takes no call now: it is full, or a Retry-After is nearly over
 MOST_TRIED_MS = 600_000  # a job that failed is not tried for longer because its provider names a time
 MOST_WAITED_MS = 86_400_000  # a job that a provider still puts off after a day ends
@@ -76,6 +77,7 @@ def after(
     *,
     rest: Sequence[PlannedCall],
     tries_here: int,
+    failed_here: int,
     remaining_s: float,
     left_s: float,
     waited_ms: int,
@@ -86,8 +88,9 @@ def after(
     """What to do after this failure.
 
     `remaining_s` is the chain's time, `left_s` the job's own. `tries_here` counts this deployment's attempts,
-    `billed`: some attempt of this chain may have been paid for, so that the chain must not begin anew for free;
-    `jitter` is from 0 to 1. `again`: the same call with what was wrong said.
+    `failed_here` those that failed otherwise than by a 429 that said for how long. `billed`: some attempt of this
+    chain may have been paid for, so that the chain must not begin anew for free; `jitter` is from 0 to 1. `again`: the
+    same call with what was wrong said.
     """
     error = failed.error
     others = worth_trying(failed, rest)
@@ -100,14 +103,16 @@ def after(
         pays = error.billed != "no"
         return Decision("next", f"{error.kind}, another deployment is left", rest=others, pays=pays)
     wait_s = error.retry_after_s
+    longest_here_s = PAID_WAIT_S if billed else WAIT_IN_SLOT_S
     may_leave = not billed and waited_ms < MOST_WAITED_MS
     if error.kind == FailureKind.RATE_LIMITED and wait_s is not None:
         may_leave = may_leave and max(wait_s, WAIT_IN_SLOT_S) < left_s
-        return _wait_for(wait_s, tries_here=tries_here, remaining_s=remaining_s, may_leave=may_leave)
+        may_stay = wait_s < remaining_s and wait_s <= longest_here_s
+        return _wait_for(wait_s, may_stay=may_stay and tries_here <= MOST_WAITS_HERE, may_leave=may_leave)
     if error.once_only and error.kind != FailureKind.RATE_LIMITED:
         return Decision("stop", f"{error.kind}, and it says that to try again is of no use")
-    if error.kind in _ONCE_MORE and tries_here < 2:
-        if wait_s is not None and wait_s > WAIT_IN_SLOT_S:
+    if error.kind in _ONCE_MORE and failed_here < 2:
+        if wait_s is not None and wait_s > longest_here_s:
             if may_leave and wait_s < left_s and waited_ms < MOST_TRIED_MS:
                 return Decision("hand_back", f"{error.kind} for {wait_s:g} s", delay_s=wait_s, pays=True)
             return Decision("stop", f"{error.kind} for {wait_s:g} s, too long to wait here or in the lane")
@@ -152,9 +157,9 @@ def _is_final(error: ProviderError) -> bool:
     return error.kind == FailureKind.CONTENT_BLOCKED or error.code == "answer_too_large"
 
 
-def _wait_for(retry_after_s: float, *, tries_here: int, remaining_s: float, may_leave: bool) -> Decision:
+def _wait_for(retry_after_s: float, *, may_stay: bool, may_leave: bool) -> Decision:
     """Obey a Retry-After: a short one in the slot, a longer one in the lane. Waiting is no retry, so nobody pays."""
-    if retry_after_s <= WAIT_IN_SLOT_S and tries_here <= MOST_WAITS_HERE and retry_after_s < remaining_s:
+    if may_stay:
         return Decision("here", f"rate_limited for {retry_after_s:g} s", delay_s=retry_after_s)
     if may_leave:
         delay_s = max(retry_after_s, WAIT_IN_SLOT_S)
@@ -189,11 +194,20 @@ def later_s(
 def wait_here_s(wait_s: float, *, waits: int, may_leave: bool) -> float | None:
     """How long to wait in the slot for the last deployment, which takes no call for `wait_s`; None: not at all.
 
-    A chain that may be billed cannot wait in its lane: what it has paid for would be lost, so it waits for longer here.
+    A chain that may be billed cannot wait in its lane: what it has paid for would be lost, so it waits on here.
     """
-    if waits > MOST_WAITS_HERE or wait_s > (WAIT_HERE_S if may_leave else WAIT_IN_SLOT_S):
-        return None
-    return wait_s if may_leave else WAIT_IN_SLOT_S
+    if not may_leave:
+        return None if waits > MOST_PAID_WAITS or wait_s > PAID_WAIT_S else max(wait_s, WAIT_IN_SLOT_S)
+    return None if waits > MOST_WAITS_HERE or wait_s > WAIT_HERE_S else wait_s
+
+
+def failed_at(name: str, failures: Sequence[Failed]) -> int:
+    """How many attempts at this deployment failed, 429s that said for how long left out: those were waited for."""
+    return sum(
+        failed.call.deployment.name == name
+        and not (failed.error.kind == FailureKind.RATE_LIMITED and failed.error.retry_after_s is not None)
+        for failed in failures
+    )
 
 
 def put_off_s(

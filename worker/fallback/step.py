@@ -217,6 +217,7 @@ class CallWithFallback:
             failed,
             rest=chain.waiting,
             tries_here=chain.tries[failed.call.deployment.name],
+            failed_here=rules.failed_at(failed.call.deployment.name, chain.failures),
             remaining_s=job_run.remaining_s(),
             left_s=job_run.left_s(),
             waited_ms=job_run.queue_ms,

@@ -25,7 +25,7 @@ def failed(kind: Kind, at: PlannedCall | None = None, **fields) -> rules.Failed:
 
 
 def decided(failure: rules.Failed, *rest: PlannedCall, **changes) -> rules.Decision:
-    situation = {"tries_here": 1, "remaining_s": 60.0, "left_s": 60.0, "waited_ms": 0}
+    situation = {"tries_here": 1, "failed_here": 1, "remaining_s": 60.0, "left_s": 60.0, "waited_ms": 0}
     return rules.after(failure, rest=rest, **{**situation, "billed": False, "jitter": 0.5, **changes})
 
 
@@ -59,15 +59,17 @@ def test_where_others_are_left_the_chain_goes_on_to_those_it_makes_sense_for(kin
     ("kind", "fields", "changes", "move", "delay_s"),
     [
         (Kind.OVERLOADED, {}, {}, "here", 0.5),
-        (Kind.OVERLOADED, {}, {"tries_here": 2}, "stop", 0.0),
+        (Kind.OVERLOADED, {}, {"failed_here": 2}, "stop", 0.0),
+        (Kind.OVERLOADED, {}, {"tries_here": 3}, "here", 0.5),
         (Kind.OVERLOADED, {}, {"remaining_s": 0.9}, "stop", 0.0),
         (Kind.SERVER_ERROR, {}, {"jitter": 0.1}, "here", 0.1),
         (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"jitter": 0.1}, "hand_back", 7.0),
         (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"remaining_s": 4.0}, "hand_back", 7.0),
         (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"left_s": 6.0}, "stop", 0.0),
         (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"waited_ms": 600_000}, "stop", 0.0),
-        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"billed": True}, "stop", 0.0),
-        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"tries_here": 2}, "stop", 0.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"billed": True}, "here", 7.0),
+        (Kind.OVERLOADED, {"retry_after_s": 61.0}, {"billed": True, "remaining_s": 900.0}, "stop", 0.0),
+        (Kind.OVERLOADED, {"retry_after_s": 7.0}, {"failed_here": 2}, "stop", 0.0),
         (Kind.OVERLOADED, {"retry_after_s": 0.1}, {"jitter": 0.6}, "here", 0.6),
         (Kind.SERVER_ERROR, {"retry_after_s": 31.0}, {}, "hand_back", 31.0),
         (Kind.CONNECT_ERROR, {}, {}, "here", 0.5),
@@ -84,7 +86,9 @@ def test_where_others_are_left_the_chain_goes_on_to_those_it_makes_sense_for(kin
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"remaining_s": 4.0}, "hand_back", 5.0),
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"left_s": 4.0}, "stop", 0.0),
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"waited_ms": 86_400_000}, "stop", 0.0),
-        (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"billed": True}, "stop", 0.0),
+        (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"billed": True}, "here", 5.0),
+        (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"billed": True, "remaining_s": 4.0}, "stop", 0.0),
+        (Kind.RATE_LIMITED, {"retry_after_s": 61.0}, {"billed": True, "remaining_s": 900.0}, "stop", 0.0),
         (Kind.RATE_LIMITED, {"retry_after_s": 5.0}, {"remaining_s": float("inf")}, "hand_back", 5.0),
     ],
 )
@@ -149,20 +153,33 @@ def test_a_chain_with_a_wrong_answer_ends_with_it_whatever_failed_beside_it():
     remaining_s=st.floats(0.001, 1e6),
     left_s=st.floats(0.001, 1e6),
     tries=st.integers(1, 10),
+    failures=st.integers(1, 10),
     others=st.integers(0, 3),
     jitter=st.floats(0, 1),
+    billed=st.booleans(),
 )
-@example(kind=Kind.OVERLOADED, retry_after_s=2.0, remaining_s=5.0, left_s=1.0, tries=1, others=0, jitter=0.0)
-def test_no_decision_waits_past_the_deadline_or_holds_a_slot_for_more_than_a_second(
-    kind, retry_after_s, remaining_s, left_s, tries, others, jitter
+@example(
+    kind=Kind.OVERLOADED,
+    retry_after_s=2.0,
+    remaining_s=5.0,
+    left_s=1.0,
+    tries=1,
+    failures=1,
+    others=0,
+    jitter=0.0,
+    billed=False,
+)
+def test_no_decision_waits_past_the_deadline_or_without_having_paid_holds_a_slot_for_more_than_a_second(
+    kind, retry_after_s, remaining_s, left_s, tries, failures, others, jitter, billed
 ):
     failure = failed(kind, retry_after_s=retry_after_s)
-    times = {"remaining_s": remaining_s, "left_s": left_s, "jitter": jitter}
-    decision = decided(failure, *[OTHER] * others, tries_here=tries, **times)
+    times = {"remaining_s": remaining_s, "left_s": left_s, "jitter": jitter, "billed": billed}
+    decision = decided(failure, *[OTHER] * others, tries_here=tries, failed_here=failures, **times)
     if decision.move == "here":
         assert decision.delay_s < remaining_s
-        assert decision.delay_s <= rules.WAIT_IN_SLOT_S
-        assert tries <= rules.MOST_WAITS_HERE + 1
+        assert decision.delay_s <= (rules.PAID_WAIT_S if billed else rules.WAIT_IN_SLOT_S)
+        waited = kind == Kind.RATE_LIMITED and retry_after_s is not None
+        assert tries <= rules.MOST_WAITS_HERE if waited else failures < 2
     if decision.move == "next":
         assert decision.rest
     if decision.move == "hand_back":
@@ -288,9 +305,10 @@ def test_a_job_whose_deployments_take_no_call_comes_back_unless_it_was_billed_or
         (0.25, rules.MOST_WAITS_HERE + 1, True, None),
         (1.0, 1, True, None),
         (0.25, 1, False, rules.WAIT_IN_SLOT_S),
-        (1.0, rules.MOST_WAITS_HERE, False, rules.WAIT_IN_SLOT_S),
-        (1.0, rules.MOST_WAITS_HERE + 1, False, None),
-        (1.5, 1, False, None),
+        (1.0, rules.MOST_WAITS_HERE + 1, False, rules.WAIT_IN_SLOT_S),
+        (5.0, 1, False, 5.0),
+        (1.0, rules.MOST_PAID_WAITS + 1, False, None),
+        (rules.PAID_WAIT_S + 1, 1, False, None),
     ],
 )
 def test_what_has_paid_for_an_answer_waits_longer_in_its_slot_for_it_cannot_wait_elsewhere(

@@ -8,60 +8,21 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-import redis.asyncio
 
 from producer_sdk.contract import ErrorCode, Message
-from tests.worker.job_runs import Rest, answer_of, card, deployment, job_of, routing_of, run_of
-from worker.errors import DeploymentUnavailable, HandBack, JobStopped, LeaseLost, ProviderError, RetryLater
+from tests.worker.fallback.chains import called, dearer, ended, error, planned, tried
+from tests.worker.job_runs import Rest, answer_of, job_of, routing_of
+from worker.errors import DeploymentUnavailable, HandBack, JobStopped, LeaseLost, RetryLater
 from worker.errors import FailureKind as Kind
 from worker.fallback.step import CallWithFallback
-from worker.job_run import Attempt, JobRun, Plan, PlannedCall, WrongAnswer, utc_now
-from worker.retries.store import RetryBudget
+from worker.job_run import Attempt, JobRun, Plan, WrongAnswer, utc_now
 from worker.routing_file import TaskRule, Tenant, Tier
-
-
-@pytest.fixture
-def retry_budget(client: redis.asyncio.Redis, namespace: str) -> RetryBudget:
-    return RetryBudget(client, namespace=namespace)
-
-
-def planned(*names: str, highest_pico: int = 1_000, **fields) -> JobRun:
-    calls = tuple(PlannedCall(deployment(name), "small", card(), highest_pico) for name in names)
-    fields.setdefault("deadline", time.monotonic() + 30)
-    return run_of(fields.pop("job", None), plan=Plan(calls), **fields)
-
-
-def error(kind: Kind, **fields) -> ProviderError:
-    return ProviderError(kind, "no", **fields)
-
-
-async def dearer(_job_run: JobRun, call: PlannedCall, messages: tuple[Message, ...]) -> PlannedCall | None:
-    """What plans a re-ask, as PlanRoute does: the longer call may cost more."""
-    return replace(call, highest_pico=call.highest_pico + 100, follow_up=messages)
-
 
 MORE = (Message(role="user", content="cite"),)
 
 
 def wrong(code: ErrorCode = ErrorCode.CITATIONS_MISSING) -> WrongAnswer:
     return WrongAnswer(answer_of("no"), code=code, wrong="it cites nothing", follow_up=MORE)
-
-
-async def called(job_run: JobRun, attempts: Rest, budget: RetryBudget):
-    step = CallWithFallback(
-        proceed_attempt=attempts, retry_budget=budget, follow_up=dearer, jitter=lambda: 0.0
-    )
-    return await step.run(job_run, Rest())
-
-
-async def ended(job_run: JobRun, attempts: Rest, budget: RetryBudget):
-    with pytest.raises(JobStopped) as stopped:
-        await called(job_run, attempts, budget)
-    return stopped.value.error
-
-
-def tried(attempts: Rest) -> list[str]:
-    return [attempt.call.deployment.model for attempt in attempts.saw]
 
 
 async def test_the_first_deployment_answers_and_nobody_else_is_asked(retry_budget):
@@ -103,30 +64,6 @@ async def test_a_tenant_without_retries_left_pays_for_no_more_billed_failures(re
     assert (await called(planned("a", "b"), unbilled, retry_budget)).text == "yes"
 
 
-async def test_interleaving_27_a_long_retry_after_gives_the_slot_back(retry_budget):
-    with pytest.raises(HandBack) as back:
-        await called(planned("a"), Rest(error(Kind.RATE_LIMITED, retry_after_s=5.0)), retry_budget)
-    assert back.value.delay_ms == 5001
-
-
-async def test_a_short_retry_after_is_waited_for_in_the_slot_and_costs_no_retry(retry_budget):
-    attempts = Rest(error(Kind.RATE_LIMITED, retry_after_s=0.05), answer_of())
-    began = time.monotonic()
-    await called(planned("a"), attempts, retry_budget)
-    assert time.monotonic() - began >= 0.05
-    assert tried(attempts) == ["a", "a"]
-
-
-async def test_a_retry_after_past_the_deadline_goes_to_the_next_or_ends(retry_budget):
-    limited = error(Kind.RATE_LIMITED, retry_after_s=60.0)
-    attempts = Rest(limited, answer_of())
-    await called(planned("a", "b"), attempts, retry_budget)
-    assert tried(attempts) == ["a", "b"]
-    soon = job_of(deadline=utc_now() + timedelta(seconds=30))
-    found = await ended(planned("a", job=soon), Rest(limited), retry_budget)
-    assert (found.code, found.retry_after_s) == (ErrorCode.PROVIDER_UNAVAILABLE, 60.0)
-
-
 async def test_a_deployment_that_takes_no_call_is_passed_over_and_none_pays(retry_budget):
     attempts = Rest(DeploymentUnavailable("a is full", wait_s=0.25), answer_of())
     assert (await called(planned("a", "b"), attempts, retry_budget)).text == "yes"
@@ -157,29 +94,6 @@ async def test_a_job_that_opened_the_breaker_itself_ends_as_it_failed(retry_budg
     assert (stopped.code, stopped.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, "server_error")
     with pytest.raises(HandBack):  # it has met another one's
         await called(planned("a"), Rest(open_), retry_budget)
-
-
-async def test_a_short_wait_for_the_last_deployment_is_made_in_the_slot_three_times(retry_budget):
-    full = DeploymentUnavailable("a is full", wait_s=0.01)
-    attempts = Rest(full, full, answer_of())
-    assert (await called(planned("a"), attempts, retry_budget)).text == "yes"
-    with pytest.raises(HandBack):
-        await called(planned("a"), attempts := Rest(full), retry_budget)
-    assert len(attempts.saw) == 4
-
-
-async def test_a_job_that_was_called_after_a_wait_ends_as_that_call_did(retry_budget):
-    full = DeploymentUnavailable("a is full", wait_s=0.01)
-    for kind in (Kind.AUTH, Kind.QUOTA_EXHAUSTED):
-        stopped = await ended(planned("a"), Rest(full, error(kind)), retry_budget)
-        assert (stopped.code, stopped.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, kind)
-
-
-async def test_a_chain_that_may_be_billed_waits_for_its_retry_in_its_slot(retry_budget):
-    broken = error(Kind.STREAM_BROKEN, billed="unknown")
-    attempts = Rest(broken, DeploymentUnavailable("a: cooling", wait_s=1.0), answer_of())
-    assert (await called(planned("a"), attempts, retry_budget)).text == "yes"
-    assert tried(attempts) == ["a", "a", "a"]
 
 
 async def test_what_a_budget_refuses_goes_to_the_open_breaker_or_waits_for_one_that_cools(retry_budget):
