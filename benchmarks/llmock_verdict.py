@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -35,6 +36,7 @@ SCRIPTED: tuple[tuple[int, dict[str, Any]], ...] = (
     (5, {"type": "fail", "status": 429, "code": "insufficient_quota"}),
 )
 WITH_FALLBACK = 60
+LEAST_GAP_S = 0.05  # below it, llmock calls a wait none
 DIALECTS = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4"}
 CHANCE = "chance"
 ROUTING = """
@@ -108,7 +110,7 @@ class Ended:
 
     @property
     def halves(self) -> int:
-        """Answers that are not the text that this provider of llmock's always gives."""
+        """Answers that are not the text that llmock always gives as this model."""
         return sum(texts.total() - max(texts.values()) for texts in self.texts.values())
 
     def add(self, fleet: Fleet, wanted: list[Job]) -> None:
@@ -117,7 +119,7 @@ class Ended:
             question = _question(job.messages[0].text)
             try:
                 answer = handle.result(timeout=WAIT_S)
-                self.texts[answer.provider or ""][answer.text or ""] += 1
+                self.texts[answer.deployment or ""][answer.text or ""] += 1
                 self.how[question] = "succeeded"
             except JobEnded as error:
                 self.how[question] = f"{error.error.code} ({error.error.reason})" if error.error else "?"
@@ -134,27 +136,40 @@ class Judged:
 
     def reason(self, finding: dict[str, Any]) -> str:
         """What this finding's rule has seen; `unjustified` where it may be right."""
-        last = next(one for one in self.served if one["seq"] == finding["requests"][-1])
+        named = [next(one for one in self.served if one["seq"] == seq) for seq in finding["requests"]]
+        last = named[-1]
         question = _question(json.dumps(last["body"]))
-        later = [
-            one
-            for one in self.served
-            if one["seq"] > last["seq"] and _question(json.dumps(one["body"])) == question
+        same = [one for one in self.served if _question(json.dumps(one["body"])) == question]
+        later = [one for one in same if one["seq"] > last["seq"]]
+        earlier = [
+            one for one in same if one["seq"] < last["seq"] and one["fingerprint"] == last["fingerprint"]
         ]
-        again = next((one for one in later if one["fingerprint"] == last["fingerprint"]), None)
-        other = next((one for one in later if one["path"] != last["path"]), None)
+        again = any(one["fingerprint"] == last["fingerprint"] for one in later)
+        elsewhere = any(one["path"] != last["path"] for one in later)
         how = self.ended.how[question]
-        if finding["code"] == "malformed_chunk_ignored" and again:
+        code = finding["code"]
+        if code == "malformed_chunk_ignored" and again:
             return "the answer was refused and the call repeated, which llmock took for a call of its own"
-        if finding["code"] == "malformed_chunk_ignored" and other:
+        if code == "malformed_chunk_ignored" and elsewhere:
             return "the answer was refused and the call went on at its task's fallback, by another path"
-        if finding["code"] == "malformed_chunk_ignored" and how != "succeeded":
+        if code == "malformed_chunk_ignored" and _failed(how):
             return f"the answer was refused, and the job ended {how}"
-        if finding["code"] == "gave_up" and other:
+        if code == "gave_up" and elsewhere:
             return "the call went on at its task's fallback, by another path"
-        if finding["code"] == "gave_up" and last["fault"] == "scenario:429" and "quota" in how:
+        if code == "gave_up" and last["fault"] == "scenario:429" and "quota" in how:
             return f"the 429's code is insufficient_quota, to wait is of no use: the job ended {how}"
+        if code == "gave_up" and any("malformed" in str(one["fault"]) for one in earlier) and _failed(how):
+            return f"it was the one retry of a malformed answer, which llmock took for a good one: it ended {how}"
+        gaps = [after["started_at"] - before["ended_at"] for before, after in itertools.pairwise(named)]
+        if code == "no_backoff" and min(gaps) >= LEAST_GAP_S:
+            return (
+                "each wait was drawn from 0 to 1 s, or was for a cool-down: by chance none was a tenth longer"
+            )
         return "unjustified"
+
+
+def _failed(how: str) -> bool:
+    return how != "succeeded"
 
 
 def _question(text: str) -> str:

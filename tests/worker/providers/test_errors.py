@@ -45,6 +45,7 @@ def follows(error: ProviderError, call: PlannedCall, *, rest: list[PlannedCall])
         Failed(call, error),
         rest=rest,
         tries_here=1,
+        failed_here=1,
         remaining_s=600,
         left_s=600,
         waited_ms=0,
