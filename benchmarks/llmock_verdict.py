@@ -103,9 +103,13 @@ def worker(settings: WorkerSettings) -> Iterator[None]:
 
 @dataclass
 class Ended:
-    """How each job ended, by its question: `succeeded`, or the error's code and reason; and the answers' texts."""
+    """How each job ended, by its question: `succeeded`, or the error's code and reason; and the answers' texts.
+
+    `put_off`: those of them whose deployment took no other call while they had time left.
+    """
 
     how: dict[str, str] = field(default_factory=dict)
+    put_off: set[str] = field(default_factory=set)
     texts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     @property
@@ -123,6 +127,8 @@ class Ended:
                 self.how[question] = "succeeded"
             except JobEnded as error:
                 self.how[question] = f"{error.error.code} ({error.error.reason})" if error.error else "?"
+                if error.error and "no other attempt:" in error.error.message:
+                    self.put_off.add(question)
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,8 @@ class Judged:
             return f"the 429's code is insufficient_quota, to wait is of no use: the job ended {how}"
         if code == "gave_up" and any("malformed" in str(one["fault"]) for one in earlier) and _failed(how):
             return f"it was the one retry of a malformed answer, which llmock took for a good one: it ended {how}"
+        if code == "gave_up" and question in self.ended.put_off:
+            return f"its deployment took no other call while the job had time left: it ended {how}"
         gaps = [after["started_at"] - before["ended_at"] for before, after in itertools.pairwise(named)]
         if code == "no_backoff" and min(gaps) >= LEAST_GAP_S:
             return (

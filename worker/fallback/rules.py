@@ -266,6 +266,8 @@ def ending(
     )
     if refused:
         said += f"; no other attempt: {refused.code} ({refused.reason})"
+    elif put_off:
+        said += f"; no other attempt: {put_off[-1]}"
     if last.code == "answer_too_large":
         return JobError.of(
             ErrorCode.ANSWER_TOO_LARGE, f"the answer was too large ({said}): lower max_output_tokens"

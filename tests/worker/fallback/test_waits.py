@@ -62,6 +62,15 @@ async def test_a_chain_that_may_be_billed_waits_for_its_retry_in_its_slot(retry_
     assert tried(attempts) == ["a", "a", "a"]
 
 
+async def test_a_chain_whose_time_ends_while_it_waits_says_what_it_waited_for(retry_budget):
+    broken = error(Kind.STREAM_BROKEN, billed="unknown")
+    full = DeploymentUnavailable("a: full: 5 of 5 calls under way", wait_s=0.25)
+    job_run = planned("a", deadline=time.monotonic() + 0.9)
+    found = await ended(job_run, Rest(broken, full), retry_budget)
+    assert (found.code, found.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, "stream_broken")
+    assert "no other attempt: a: full: 5 of 5 calls under way" in found.message
+
+
 async def test_a_wait_for_a_429_is_not_the_one_retry_of_a_failure(retry_budget):
     limited, broken = error(Kind.RATE_LIMITED, retry_after_s=0.01), error(Kind.STREAM_BROKEN)
     attempts = Rest(limited, broken, answer_of())
