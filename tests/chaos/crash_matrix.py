@@ -87,8 +87,9 @@ async def record_own(stage: Stage, life: Life) -> list[Boundary]:
     own = await record(stage, life)
     if life is ANSWERED:
         return _once(own)
-    plain = await record(stage, ANSWERED)
-    return _once(own)[_common(own, plain) :]
+    if not stage.plain_life:
+        stage.plain_life = await record(stage, ANSWERED)
+    return _once(own)[_common(own, stage.plain_life) :]
 
 
 def _common(one: Sequence[Boundary], other: Sequence[Boundary]) -> int:

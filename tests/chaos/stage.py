@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.chaos.crossings import Boundary
 from tests.chaos.forks import ForkedWorker, Nursery, Strike, TwinFork
 from tests.chaos.scene import Scene, settings_for
 from tests.servers import Valkey, wait_until
@@ -32,6 +33,7 @@ class Stage:
         self.folder = folder
         self.valkey = valkey
         self.nursery = Nursery(folder)
+        self.plain_life: list[Boundary] = []  # as it was recorded once, for others to be compared with
         self._empty_ledger = folder / "empty.sqlite"
         self._free_twins: list[TwinFork] = []
 

@@ -33,10 +33,12 @@ import kombu.pidbox
 import kombu.transport.redis
 
 from tests.chaos.crossings import Boundary, Mode, Striking, Tracing
+from tests.chaos.scene import ROUTING
 from worker.app import build_app, command
 from worker.assembly import assemble
 from worker.embedded.twin.__main__ import run
 from worker.embedded.twin.server import Twin
+from worker.routing_load import load
 from worker.settings import WorkerSettings
 
 # What Celery imports on its way, so that a fork need not.
@@ -101,6 +103,7 @@ class Zygote:
 def main() -> None:
     """Obey until the input ends, which it does when the tests' process ends."""
     zygote = Zygote()
+    load(ROUTING)  # what is kept of it, the machine's time zones, is every worker's
     gc.freeze()  # a fork that collects garbage would copy every page it looks at
     try:
         for line in sys.stdin:

@@ -14,7 +14,7 @@ then its share is the batch's again.
 
 from __future__ import annotations
 
-from collections import deque
+import gc
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -332,34 +332,51 @@ def fault(
     without: str | None = None,
 ) -> tuple[str, list[str]] | None:
     """What is wrong with the order, and the steps that lead there; None when nothing is."""
-    start = State(workers=tuple((a, "new", 0) for a in attempts), flushes=flushes)
-    came_from: dict[State, tuple[str, State] | None] = {start: None}
-    back: dict[State, list[State]] = {}
-    todo = deque([start])
-    while todo:
-        s = todo.popleft()
+    collecting = gc.isenabled()
+    gc.disable()  # what is kept here has no cycles, and looking for some takes as long as exploring
+    try:
+        return _explored(
+            State(workers=tuple((a, "new", 0) for a in attempts), flushes=flushes), without, rebuilds
+        )
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _explored(start: State, without: str | None, rebuilds: int) -> tuple[str, list[str]] | None:
+    """States are numbered in the order in which they are first reached."""
+    numbers: dict[State, int] = {start: 0}
+    states = [start]
+    came_from: list[tuple[str, int] | None] = [None]
+    back: list[list[int]] = [[]]
+    for number, s in enumerate(states):  # which grows meanwhile
         for name, t in moves(s, without, rebuilds):
-            back.setdefault(t, []).append(s)
-            if t not in came_from:
-                came_from[t] = (name, s)
+            reached = numbers.setdefault(t, len(states))
+            if reached == len(states):
+                states.append(t)
+                came_from.append((name, number))
+                back.append([])
                 if counted(t) > LIMIT:
-                    return "more than the limit", steps(t, came_from)
-                todo.append(t)
-    resting = {s for s in came_from if at_rest(s)}
-    todo = deque(resting)
+                    return "more than the limit", steps(reached, came_from)
+            back[reached].append(number)
+    rests = [at_rest(s) for s in states]
+    todo = [number for number, is_resting in enumerate(rests) if is_resting]
     while todo:
-        for s in back.get(todo.popleft(), ()):
-            if s not in resting:
-                resting.add(s)
-                todo.append(s)
+        for number in back[todo.pop()]:
+            if not rests[number]:
+                rests[number] = True
+                todo.append(number)
     # With its last rebuild gone a state may be stuck only because the exploration ends there.
-    stuck = next((s for s in came_from if s not in resting and s.epoch < max(1, rebuilds)), None)
-    return stuck and ("can never come to rest with Redis equal to SQL", steps(stuck, came_from))
+    stuck = (number for number, s in enumerate(states) if not rests[number] and s.epoch < max(1, rebuilds))
+    found = next(stuck, None)
+    return (
+        None if found is None else ("can never come to rest with Redis equal to SQL", steps(found, came_from))
+    )
 
 
-def steps(s: State, came_from) -> list[str]:
+def steps(number: int, came_from: list[tuple[str, int] | None]) -> list[str]:
     names = []
-    while came_from[s]:
-        name, s = came_from[s]
+    while found := came_from[number]:
+        name, number = found
         names.append(name)
     return names[::-1]

@@ -6,6 +6,7 @@ import zoneinfo
 from collections.abc import Collection
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from typing import Any, get_args
 
 from worker.routing_file import Action, TaskShare, Tenant, Tier
@@ -133,6 +134,12 @@ def _check_not_contradicting(fields: Fields, tier: Tier) -> None:
 
 def _zone(fields: Fields) -> str:
     zone = fields.text("zone") or "UTC"
-    if zone != "UTC" and zone not in zoneinfo.available_timezones():
+    if zone != "UTC" and zone not in _zones():
         fields.entries["zone"].fault(f"there is no time zone '{zone}', write one like Europe/Berlin or UTC")
     return zone
+
+
+@cache
+def _zones() -> set[str]:
+    """The machine's time zones; looking for them opens every file of its database."""
+    return zoneinfo.available_timezones()

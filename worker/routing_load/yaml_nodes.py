@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.resolver import Resolver
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -238,10 +240,11 @@ def read_root(content: bytes, faults: Faults) -> Place | None:
     if text.lstrip().startswith("{"):
         text = text.replace("\t", " ")  # JSON may be indented by tabs, which YAML refuses
     try:
-        if _is_too_deep(text):
+        events = _events(text)
+        if events is None:
             faults.add(1, 1, f"the file nests more than {MAX_DEPTH} levels deep")
             return None
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _Parsed(events).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -257,13 +260,33 @@ def read_root(content: bytes, faults: Faults) -> Place | None:
     return Place(node, "", faults)
 
 
-def _is_too_deep(text: str) -> bool:
-    depth = 0
+def _events(text: str) -> list[yaml.Event] | None:
+    """The whole text's events; None where it is too deep."""
+    depth, events = 0, []
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            return True
-    return False
+            return None
+        events.append(event)
+    return events
+
+
+class _Parsed(Composer, Resolver):
+    """Composes nodes from events that are there already; to parse is what takes the time."""
+
+    def __init__(self, events: list[yaml.Event]) -> None:
+        Composer.__init__(self)
+        Resolver.__init__(self)
+        self._events = events[::-1]
+
+    def check_event(self, *kinds: type[yaml.Event]) -> bool:
+        return bool(self._events) and isinstance(self._events[-1], kinds)
+
+    def peek_event(self) -> yaml.Event:
+        return self._events[-1]
+
+    def get_event(self) -> yaml.Event:
+        return self._events.pop()
