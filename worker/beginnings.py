@@ -1,7 +1,7 @@
 """Beginnings: how many of a worker's jobs are between their take and their first call, and whether more may come.
 
-What is made on that way is garbage by the time the call is open. Two thousand jobs that went it all at once would leave
-their process twice as large as their calls need it, and each would wait for the others at the database.
+What is made on that way is garbage by the time the call is open. Thousands of jobs that went it at once would make it
+all at the same time, and each would wait for the others at the database.
 """
 
 from __future__ import annotations
