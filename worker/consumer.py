@@ -35,6 +35,7 @@ from producer_sdk.lanes import Delivery, Lanes, WrongShards
 from worker import memory
 from worker.acks import Acks, put_back
 from worker.assembly import Assembly
+from worker.beginnings import Beginnings
 from worker.delivery import HeldDelivery, decoded, patiently
 from worker.errors import ConfigError, LedgerUnavailable
 from worker.job_run import Lease
@@ -80,6 +81,7 @@ class LaneFeeder:
         self.held: dict[str, HeldDelivery] = {}
         self._dispatch = dispatch
         self._acks = Acks(assembly, self._freed)
+        self._beginnings = Beginnings()
         self._woken = asyncio.Event()
         self._taking = True
         self._orphans_due = 0.0
@@ -154,20 +156,20 @@ class LaneFeeder:
 
     async def _take_loop(self) -> None:
         while self._taking:
-            if len(self.held) >= self.assembly.settings.slots:
-                self._woken.clear()
-                await self._sleep(IDLE_S)
+            self._woken.clear()
+            now = time.monotonic()
+            slots, beginnings = self.assembly.settings.slots - len(self.held), self._beginnings.room(now)
+            if slots <= 0 or not beginnings:
+                await self._sleep(IDLE_S if beginnings else self._beginnings.next_s(now))
                 continue
             try:
-                await self._take()
+                await self._take(min(slots, beginnings, self.assembly.settings.take_batch))
             except redis.exceptions.RedisError as error:
                 logger.error("the broker has been away for long (%s)", type(error).__name__)
 
-    async def _take(self) -> None:
+    async def _take(self, n: int) -> None:
         settings, lanes = self.assembly.settings, self.assembly.lanes
-        self._woken.clear()
         operation, asked = uuid7().hex, time.monotonic()
-        n = min(settings.slots - len(self.held), settings.take_batch)
         lease_ms = int(settings.lease_s * 1000)
         reply = await patiently(
             lambda: lanes.take(n, worker=settings.worker_name, lease_ms=lease_ms, op_id=operation)
@@ -185,8 +187,9 @@ class LaneFeeder:
 
     def _begin(self, delivery: Delivery, lease: Lease) -> None:
         envelope, fault = _opened(delivery)
-        held = HeldDelivery(delivery, envelope.header, self.assembly, lease, self._acks.add)
+        held = HeldDelivery(delivery, envelope.header, self.assembly, lease, self._acks.add, self._begun)
         self.held[delivery.tag] = held
+        self._beginnings.begin(delivery.tag, time.monotonic())
         try:
             if fault:
                 raise fault
@@ -215,8 +218,13 @@ class LaneFeeder:
         finally:
             self._freed(held)
 
+    def _begun(self, held: HeldDelivery) -> None:
+        if self._beginnings.leave(held.tag):
+            self._woken.set()
+
     def _freed(self, held: HeldDelivery) -> None:
         self.held.pop(held.tag, None)
+        self._beginnings.leave(held.tag)
         self._woken.set()
 
     async def _every(self, period_s: float, act: Callable[[], Awaitable[None]]) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import pydantic_core
@@ -64,6 +65,7 @@ class HeldDelivery:
     assembly: Assembly
     lease: Lease
     acknowledge: Callable[[HeldDelivery, Finished], None]
+    begun: Callable[[HeldDelivery], None]
     result: JobResult | None = None
     released: bool = False
     _why: Interruption | None = None
@@ -175,6 +177,7 @@ class HeldDelivery:
             batch_id=header.batch_id,
             stop=stop,
             story=story,
+            on_wait=partial(self.begun, self),
         )
 
     async def _within(self, limits: Limits, job_run: JobRun, pipeline: ProceedJob) -> JobResult:

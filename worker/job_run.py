@@ -148,6 +148,9 @@ class JobRun:
     plan: Plan = field(default_factory=lambda: Plan(()))
     deadline: float = float("inf")  # on the monotonic clock
     story: Story = field(default_factory=Story, repr=False)
+    on_wait: Callable[[], None] = field(
+        default=lambda: None, repr=False
+    )  # told as its call is sent, and before it waits in its slot: its worker may begin another
 
     @property
     def job_id(self) -> UUID:

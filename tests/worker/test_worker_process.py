@@ -19,6 +19,7 @@ from tests.chaos.forks import ForkedWorker, Strike
 from tests.chaos.scene import Scene, until
 from tests.chaos.stage import SLOW, Stage
 from tests.servers import Valkey
+from worker.beginnings import MOST_BEGINNING
 
 
 def question(
@@ -58,6 +59,18 @@ async def test_a_warm_shutdown_waits_for_the_jobs_in_hand(stage: Stage) -> None:
         assert await until_ended(worker) == 0, worker.log
         await assert_sound(scene)
         assert (await scene.evidence()).succeeded == 5
+
+
+async def test_more_calls_are_open_than_may_begin_at_once(stage: Stage) -> None:
+    async with stage.scene(slots=2 * MOST_BEGINNING) as scene:
+        await scene.behave({"match": {"contains": "Wait"}, "latency_ms": 20_000})
+        await scene.put(*(question("Wait", tenant="elephants") for _ in range(2 * MOST_BEGINNING)))
+        stage.worker(scene)
+
+        async def open_calls() -> bool:
+            return len(scene.rows.in_flight()) == 2 * MOST_BEGINNING
+
+        await until(open_calls, what="all calls to be open")
 
 
 async def test_a_warm_shutdown_gives_back_what_does_not_end_in_time(stage: Stage) -> None:

@@ -234,6 +234,7 @@ class CallWithFallback:
             raise HandBack(decision.reason, delay_ms=int(decision.delay_s * 1000) + 1)
         chain.waiting = list(decision.rest) if decision.move == "next" else [failed.call, *chain.waiting]
         if decision.delay_s:
+            job_run.on_wait()
             await asyncio.sleep(decision.delay_s)
 
     async def _wait_or_pass(
@@ -250,6 +251,7 @@ class CallWithFallback:
         wait_s = rules.wait_here_s(unavailable.wait_s, waits=chain.waits, may_leave=not _may_be_billed(chain))
         if wait_s is not None and not chain.waiting and wait_s < job_run.remaining_s():
             chain.waiting = [call]
+            job_run.on_wait()
             await asyncio.sleep(wait_s * (0.75 + self._jitter() / 2))
 
     async def _corrected(self, job_run: JobRun, chain: _Chain) -> PlannedCall | None:

@@ -161,6 +161,7 @@ class _Exchange:
             attempt.job_run.lease.check()
             attempt.sent = True
             attempt.called_ms = int((time.monotonic() - attempt.made) * 1000)
+            attempt.job_run.on_wait()
             return await self._client.send(request, stream=True)
         except failures.FOREIGN as error:
             raise failures.before_answer(self._provider, error, sent=attempt.sent) from error

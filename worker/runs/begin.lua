@@ -6,18 +6,16 @@
 --       10 most requests remembered, 11 most jobs in the set, 12 "1": a run that is not known here is new, 13 "" or the
 --       time in ms, for tests that move the clock
 -- Returns {"" | "unknown" | "stopped" | "wall_time" | "calls" | "repeats", number of the run from 1 ("": the fewest jobs that
---       one of them may still have, -1: no cap), "ms why" of a stop, 1 if the job was there before the stop}
+--       one may still have, -1: no cap), "ms why" of a stop (the unknown runs' numbers), 1 if the job was there before the stop}
 local time = redis.call('TIME')
 local now = tonumber(ARGV[13]) or time[1] * 1000 + math.floor(time[2] / 1000)
 local job, runs, messages, life = ARGV[1], #KEYS / 4, tonumber(ARGV[8]), tonumber(ARGV[9])
 local most_calls, most_s, most_repeats = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function key(run, which) return KEYS[(run - 1) * 4 + which] end
-
 local function keep(run)
   for which = 1, 3 do redis.call('PEXPIRE', key(run, which), life) end
 end
-
 -- Who goes on asking is not forgotten.
 local function refuse(cap, run)
   keep(run)
@@ -32,11 +30,13 @@ for run = 1, runs do
     return { 'stopped', run, mark, before and 1 or 0 }
   end
 end
+local unknown = ''
 for run = 1, runs do
   local began = tonumber(redis.call('HGET', key(run, 1), 'began'))
-  if not began and ARGV[12] ~= '1' then return { 'unknown', run, '', 0 } end
+  unknown = began and unknown or unknown .. run .. ' '
   if most_s > 0 and now - (began or now) >= most_s * 1000 then return refuse('wall_time', run) end
 end
+if unknown ~= '' and ARGV[12] ~= '1' then return { 'unknown', 0, unknown, 0 } end
 local function left()
   local most = 0
   for run = 1, runs do most = math.max(most, tonumber(redis.call('HGET', key(run, 1), 'calls')) or 0) end

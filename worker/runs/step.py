@@ -16,7 +16,7 @@ from worker.errors import JobStopped
 from worker.job_run import Answer, JobRun, ProceedJob, utc_now
 from worker.routing_file import Tier
 from worker.runs import rules
-from worker.runs.store import UNKNOWN, Runs, life_ms
+from worker.runs.store import Runs, Unknown, life_ms
 
 LARGE_BYTES = 100_000
 
@@ -108,9 +108,11 @@ class CapRun:
                 sameness=sameness,
                 are_new=are_new,
             )
-            if met is not UNKNOWN:
+            if not isinstance(met, Unknown):
                 return met
-            for run_id in runs:
+            for (
+                run_id
+            ) in met.runs:  # to read the history of a large run for each that begins below it takes long
                 await self._seed(tenant.name, run_id, tenant.tier)
         raise AssertionError("a run that is new is known")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,13 +28,11 @@ class Stopped:
     job_ids: tuple[str, ...]
 
 
-class Unknown(Enum):
-    """The one answer to a job whose run is not known."""
+@dataclass(frozen=True)
+class Unknown:
+    """These of a job's runs are not known here."""
 
-    UNKNOWN = "unknown"
-
-
-UNKNOWN = Unknown.UNKNOWN
+    runs: tuple[str, ...]
 
 
 def life_ms(tier: Tier) -> int:
@@ -81,8 +78,8 @@ class Runs:
     ) -> Met | Unknown | int | None:
         """Count a job into these runs, its own first, once; or the cap that it meets. `sameness`: None is compared.
 
-        Returns how many more jobs all of them may have, None where that has no cap. UNKNOWN: one of the runs is not
-        known here, and nothing was counted; `are_new`: then it is a new one.
+        Returns how many more jobs all of them may have, None where that has no cap. Unknown: some of the runs
+        are not known here, and nothing was counted; `are_new`: then they are new ones.
         """
         which = ("counts", "requests", "jobs", "stopped")
         keys = [self._key(tenant, name, run) for run in runs for name in which]
@@ -101,7 +98,7 @@ class Runs:
         if not cap:
             return number if number >= 0 else None
         if cap == b"unknown":
-            return UNKNOWN
+            return Unknown(tuple(runs[int(number) - 1] for number in mark.split()))
         why = mark.decode(errors="replace").partition(" ")[2]
         return Met(cast("Cap", cap.decode()), runs[number - 1], why, was_put_before=bool(was_before))
 

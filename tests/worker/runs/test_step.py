@@ -182,6 +182,14 @@ async def test_a_run_that_redis_has_forgotten_is_counted_on_from_the_ledger(runs
     assert (calls, stopped.error.reason, asked) == (2, "calls", ["r"])
 
 
+async def test_the_ledger_is_not_read_again_for_a_run_that_is_known_by_a_new_one_below_it(runs: Runs):
+    asked: list[str] = []
+    step = flushed(runs, jobs=[], asked=asked)
+    for run_id in ("root", "child", "grandchild"):
+        await step.run(job_run(run_id=run_id), Rest())
+    assert asked == ["root", "child", "grandchild"]
+
+
 async def test_a_loop_that_redis_has_forgotten_is_still_one(runs: Runs):
     step = flushed(runs, jobs=[job_of(f"Attempt {n}: fix it", run_id="r") for n in range(3)], asked=[])
     calls, stopped = await calls_until_stopped(step, lambda n: job_run(f"Attempt {3 + n}: fix it"))

@@ -15,7 +15,7 @@ from tests.servers import Valkey
 from worker.routing_file import Tier
 from worker.runs import store
 from worker.runs.rules import Met, Sameness, recounted
-from worker.runs.store import UNKNOWN, Runs
+from worker.runs.store import Runs, Unknown
 
 START_MS = 1_763_000_000_000
 SAME = Sameness("same", None, 1)
@@ -218,11 +218,11 @@ async def test_a_run_without_caps_is_counted_and_compared_by_nothing(
 
 async def test_a_run_that_is_not_known_is_said_so_and_seeded_once(runs: Runs, clock: Clock):
     tier = Tier("t", run_max_calls=4, run_max_repeats=3, run_max_seconds=60)
-    assert await begin(runs, "j", "r", "root", tier=tier, are_new=False) is UNKNOWN
+    assert await begin(runs, "j", "r", "root", tier=tier, are_new=False) == Unknown(("r", "root"))
     seed = {"tier": tier, "began_ms": START_MS - 30_000, "requests": {"same": (2, 1)}, "job_ids": ["old"]}
     await runs.seed("acme", "r", calls=2, **seed)
     await runs.seed("acme", "r", calls=99, **seed)
-    assert await begin(runs, "j", "r", "root", tier=tier, are_new=False) is UNKNOWN, "root is not"
+    assert await begin(runs, "j", "r", "root", tier=tier, are_new=False) == Unknown(("root",))
     assert await begin(runs, "j", "r", "root", tier=tier) == 1
     assert await begin(runs, "old", tier=tier, are_new=False) == 1, "it was counted before"
     assert await begin(runs, "k", tier=tier, are_new=False) == Met("repeats", "r")
