@@ -55,14 +55,12 @@ async def answer_nothing(job_run: JobRun) -> Answer:
     )
 
 
-async def begin_unasked(_deployment: Deployment, *, attempt: str, forced: bool) -> Begun:
+async def begin_unasked(_deployment: Deployment, **_asked: object) -> Begun:
     """Every call may be made."""
     return Begun()
 
 
-async def finish_untold(
-    _deployment: Deployment, _outcome: Outcome, *, attempt: str, begun: Begun, jitter: float
-) -> Turned:
+async def finish_untold(_deployment: Deployment, _outcome: Outcome, **_told: object) -> Turned:
     """Nothing is learned."""
     return Turned()
 
@@ -75,7 +73,7 @@ async def parts() -> Assembly:
         assembly.health.begin = begin_unasked  # type: ignore[method-assign]
         assembly.health.finish = finish_untold  # type: ignore[method-assign]
     if os.environ["BENCH"] == "noop":
-        assembly = replace(assembly, pipeline=answer_nothing)
+        assembly.follow.current = replace(assembly.routed, pipeline=answer_nothing)
     return assembly
 
 

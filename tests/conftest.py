@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 import redis.asyncio
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.servers import Postgres, Valkey, scratch_folder
@@ -20,6 +21,8 @@ from tests.servers import Postgres, Valkey, scratch_folder
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
 
+settings.register_profile("untimed", settings(deadline=None))  # no test is a timed one: machines are shared
+settings.load_profile("untimed")
 EMBEDDED = {f"tests/stories/test_{name}.py" for name in ("readme", "examples", "wire_by_hand")}
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -77,7 +77,7 @@ async def walk(client: redis.asyncio.Redis, steps: list[tuple[str, int]]) -> Non
 
 
 def test_no_window_is_admitted_past_its_limit_whatever_is_changed_meanwhile(valkey: Valkey) -> None:
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=60, database=None)
     @given(st.lists(moves, min_size=5, max_size=40))
     def walks(steps: list[tuple[str, int]]) -> None:
         async def run() -> None:

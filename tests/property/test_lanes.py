@@ -227,5 +227,5 @@ class LanesAndModel(RuleBasedStateMachine):
 def test_the_lanes_do_what_the_model_does(valkey: Valkey) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis'
         lambda: LanesAndModel(valkey.redis_url),
-        settings=hypothesis.settings(max_examples=RUNS, stateful_step_count=MOVES, deadline=None),
+        settings=hypothesis.settings(max_examples=RUNS, stateful_step_count=MOVES),
     )

@@ -276,7 +276,6 @@ def test_real_servers_walk_in_step_with_the_model(names: tuple[str, ...], open_w
 
     @settings(
         max_examples=40,
-        deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -92,7 +92,7 @@ async def play(folder: Path, steps: list[tuple[str, str, str]]) -> None:
         assert await fleet.versions() == at_rest, "nothing moves where nobody changes a file"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(STEPS, max_size=12))
 def test_all_end_at_one_version_and_stay_there(steps: list[tuple[str, str, str]]) -> None:
     with tempfile.TemporaryDirectory(prefix="fl-", dir=scratch_folder()) as folder:

@@ -202,7 +202,7 @@ paths = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(where=paths, value=yaml_values)
 def test_whatever_stands_somewhere_in_a_file_it_loads_or_is_refused_with_sentences(
     tmp_path_factory, where, value
@@ -220,7 +220,7 @@ def test_whatever_stands_somewhere_in_a_file_it_loads_or_is_refused_with_sentenc
         load(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_whatever_bytes_a_file_has_it_is_answered_with_sentences(tmp_path_factory, content: bytes):
     path = tmp_path_factory.mktemp("routing") / "routing.yaml"

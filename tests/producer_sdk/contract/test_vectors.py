@@ -73,7 +73,7 @@ def test_what_no_embedding_can_use_is_refused_with_what_to_do(change: dict[str, 
     assert sentence in str(caught.value)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.integers(1, 5).flatmap(
         lambda length: st.lists(

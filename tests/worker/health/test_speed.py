@@ -77,7 +77,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps=steps)
 def test_the_script_keeps_the_means_of_the_model(valkey: Valkey, steps) -> None:
     asyncio.run(in_lockstep(valkey, steps))

@@ -100,7 +100,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps=steps)
 def test_the_scripts_do_what_the_model_does(valkey: Valkey, steps) -> None:
     asyncio.run(in_lockstep(valkey, steps))

@@ -157,7 +157,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(JSON | st.binary(max_size=100), st.sampled_from(DIALECTS))
 def test_no_body_does_more_than_fail_its_own_call(body: Any, dialect: Dialect):
     reader = embedding_adapter(embedding("http://provider.test", dialect)).reader()

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producer_sdk.contract import Usage
@@ -77,14 +77,12 @@ EVENT_NAMES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(EVENT_NAMES, JSON), max_size=6), st.sampled_from(DIALECTS))
 def test_no_shape_of_json_does_more_than_fail_its_own_call(events: list[tuple[str, Any]], dialect: Dialect):
     stream = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
     expect_no_surprise(stream.encode(), dialect)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.sampled_from(DIALECTS))
 def test_no_bytes_do_more_than_fail_their_own_call(noise: bytes, dialect: Dialect):
     expect_no_surprise(noise, dialect)

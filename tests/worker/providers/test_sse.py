@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.providers.sse import Event, EventStream, StreamTooLarge
@@ -37,7 +37,6 @@ def test_events_are_read_as_the_specification_says(stream: bytes, expected: list
     assert events(*(stream[at : at + 1] for at in range(len(stream)))) == expected
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_how_the_stream_is_cut_changes_nothing(stream: bytes, size: int):
     assert events(*(stream[at : at + size] for at in range(0, len(stream), size))) == events(stream)

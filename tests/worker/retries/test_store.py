@@ -84,7 +84,7 @@ def blocking(valkey: Valkey) -> Iterator[redis.Redis]:
     connection.close()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(steps=steps, floor=st.integers(0, 12))
 def test_the_script_admits_what_the_model_admits(blocking: redis.Redis, steps, floor):
     name = uuid.uuid4()

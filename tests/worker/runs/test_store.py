@@ -81,7 +81,7 @@ STEPS = st.lists(st.tuples(CHAINS, st.integers(0, 25), st.integers(0, 4000), SAM
 CAPS = st.one_of(st.none(), st.integers(1, 8))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=STEPS, calls=CAPS, seconds=CAPS, repeats=CAPS)
 def test_the_script_admits_what_the_model_admits(valkey: Valkey, steps, calls, seconds, repeats):
     tier = Tier("t", run_max_calls=calls, run_max_seconds=seconds, run_max_repeats=repeats)

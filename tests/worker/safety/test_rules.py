@@ -181,7 +181,7 @@ ALL_PHRASES = [
 @pytest.mark.parametrize(
     ("hints", "pattern"), [p[2:] for p in ALL_PHRASES], ids=[f"{p[0]}-{p[1]}" for p in ALL_PHRASES]
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(choice=st.data())
 def test_whatever_matches_a_pattern_has_one_of_its_hints(choice, hints, pattern):
     text = choice.draw(st.from_regex(pattern, fullmatch=True))
