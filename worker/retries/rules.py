@@ -13,6 +13,7 @@ MOST_WAIT_S = 60.0
 NEVER_S = 3600.0  # what is said of a token that never comes
 MOST_WAITED_MS = 86_400_000  # a replay that has found no token in a day ends
 LEAST_ANSWER_MS = 2_000  # from the put of a resubmission to its refusal
+ANSWER_SPREAD_MS = 1_000  # agents that began together are not refused together
 SPREAD = 4.0  # many replays wait for the same token: they do not all ask for it at once
 
 
@@ -46,12 +47,13 @@ def replay_wait_s(retry_after_s: float, *, jitter: float) -> float:
     return min(max(retry_after_s, 1.0), MOST_WAIT_S) * (1 + SPREAD * jitter)
 
 
-def refusal_delay_ms(job: Job, *, waited_ms: int, now: datetime) -> int:
-    """For how long a resubmission goes back to its lane before it is refused; 0: it is refused now.
+def refusal_delay_ms(job: Job, *, waited_ms: int, now: datetime, jitter: float) -> int:
+    """For how long a resubmission goes back to its lane before it is refused; 0: it is refused now. `jitter`: 0 to 1.
 
     An agent that submits again whatever is refused gets one refusal in two seconds, and not as many as a worker can
     give: those would be paid for by everybody else. A job that would expire meanwhile is refused now.
     """
-    delay_ms = max(0, LEAST_ANSWER_MS - waited_ms)
+    left_ms = LEAST_ANSWER_MS - waited_ms
+    delay_ms = left_ms + int(ANSWER_SPREAD_MS * jitter) if left_ms > 0 else 0
     expires = job.deadline is not None and job.deadline <= now + timedelta(milliseconds=delay_ms)
     return 0 if expires else delay_ms

@@ -85,7 +85,9 @@ class CapRetries:
             wait_s = rules.replay_wait_s(grant.retry_after_s, jitter=self._jitter())
             return HandBack("a replay waits for a token of the retry budget", delay_ms=int(wait_s * 1000))
         if grant.resubmitted:
-            delay_ms = rules.refusal_delay_ms(job_run.job, waited_ms=job_run.queue_ms, now=utc_now())
+            delay_ms = rules.refusal_delay_ms(
+                job_run.job, waited_ms=job_run.queue_ms, now=utc_now(), jitter=self._jitter()
+            )
             if delay_ms:
                 return HandBack("a resubmission is not refused at once", delay_ms=delay_ms)
         tenant = job_run.known_tenant()

@@ -12,7 +12,7 @@ from producer_sdk.contract import AttemptSummary, ErrorCode, GenerationParams, u
 from tests.worker.job_runs import Rest, answer_of, job_of, run_of
 from worker.errors import HandBack, JobStopped, LedgerUnavailable
 from worker.job_run import Answer, JobRun, ProceedJob
-from worker.retries.rules import LEAST_ANSWER_MS, content_hash, refusal_delay_ms
+from worker.retries.rules import ANSWER_SPREAD_MS, LEAST_ANSWER_MS, content_hash, refusal_delay_ms
 from worker.retries.step import CapRetries, RememberFailures
 from worker.retries.store import RetryBudget
 
@@ -72,7 +72,7 @@ async def test_a_resubmission_waits_in_its_lane_before_it_is_refused(step: Both)
     job, rest = job_of(), Rest()
     with pytest.raises(HandBack) as back:
         await step.run(run_of(job, queue_ms=LEAST_ANSWER_MS - 500), rest)
-    assert back.value.delay_ms == 500
+    assert 500 <= back.value.delay_ms <= 500 + ANSWER_SPREAD_MS
     assert (await ended(step, rest, job=job)).error.code == ErrorCode.RETRY_CAP
     assert rest.saw == []
 
@@ -95,8 +95,9 @@ def test_a_resubmission_that_would_expire_meanwhile_is_refused_at_once():
     now = datetime(2026, 11, 24, tzinfo=UTC)
     for left_s, delay_ms in ((1, 0), (2, 0), (3, 2_000)):
         job = job_of(deadline=now + timedelta(seconds=left_s))
-        assert refusal_delay_ms(job, waited_ms=0, now=now) == delay_ms
-    assert refusal_delay_ms(job_of(), waited_ms=9_000, now=now) == 0
+        assert refusal_delay_ms(job, waited_ms=0, now=now, jitter=0.0) == delay_ms
+    assert refusal_delay_ms(job_of(), waited_ms=9_000, now=now, jitter=1.0) == 0
+    assert refusal_delay_ms(job_of(), waited_ms=500, now=now, jitter=0.5) == 1_500 + ANSWER_SPREAD_MS // 2
 
 
 async def test_rejections_do_not_make_the_next_submission_a_retry(step: Both):
