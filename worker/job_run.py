@@ -148,9 +148,8 @@ class JobRun:
     plan: Plan = field(default_factory=lambda: Plan(()))
     deadline: float = float("inf")  # on the monotonic clock
     story: Story = field(default_factory=Story, repr=False)
-    on_wait: Callable[[], None] = field(
-        default=lambda: None, repr=False
-    )  # told as its call is sent, and before it waits in its slot: its worker may begin another
+    # told as its call is sent, and before it waits in its slot: its worker may begin another
+    on_wait: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
     def job_id(self) -> UUID:

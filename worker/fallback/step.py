@@ -249,10 +249,13 @@ class CallWithFallback:
         chain.put_off[call.deployment.name] = unavailable
         chain.waits += 1
         wait_s = rules.wait_here_s(unavailable.wait_s, waits=chain.waits, may_leave=not _may_be_billed(chain))
-        if wait_s is not None and not chain.waiting and wait_s < job_run.remaining_s():
+        if wait_s is None or chain.waiting:
+            return
+        pause_s = wait_s * (0.75 + self._jitter() / 2)
+        if pause_s < job_run.remaining_s():
             chain.waiting = [call]
             job_run.on_wait()
-            await asyncio.sleep(wait_s * (0.75 + self._jitter() / 2))
+            await asyncio.sleep(pause_s)
 
     async def _corrected(self, job_run: JobRun, chain: _Chain) -> PlannedCall | None:
         """The last call with its wrong answer and what was wrong, if it is made."""

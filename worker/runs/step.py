@@ -110,9 +110,7 @@ class CapRun:
             )
             if not isinstance(met, Unknown):
                 return met
-            for (
-                run_id
-            ) in met.runs:  # to read the history of a large run for each that begins below it takes long
+            for run_id in met.runs:  # not all of them: a large run has a long history to read
                 await self._seed(tenant.name, run_id, tenant.tier)
         raise AssertionError("a run that is new is known")
 

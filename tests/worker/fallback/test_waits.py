@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from producer_sdk.contract import ErrorCode
-from tests.worker.fallback.chains import called, ended, error, planned, tried
+from tests.worker.fallback.chains import called, dearer, ended, error, planned, tried
 from tests.worker.job_runs import Rest, answer_of, job_of
-from worker.errors import DeploymentUnavailable, HandBack
+from worker.errors import DeploymentUnavailable, HandBack, JobStopped
 from worker.errors import FailureKind as Kind
+from worker.fallback.step import CallWithFallback
 from worker.job_run import utc_now
 
 
@@ -69,6 +70,18 @@ async def test_a_chain_whose_time_ends_while_it_waits_says_what_it_waited_for(re
     found = await ended(job_run, Rest(broken, full), retry_budget)
     assert (found.code, found.reason) == (ErrorCode.PROVIDER_UNAVAILABLE, "stream_broken")
     assert "no other attempt: a: full: 5 of 5 calls under way" in found.message
+
+
+async def test_no_wait_lasts_longer_than_the_chain(retry_budget):
+    broken = error(Kind.STREAM_BROKEN, billed="unknown")
+    attempts = Rest(broken, DeploymentUnavailable("a: cooling", wait_s=1.2))
+    step = CallWithFallback(
+        proceed_attempt=attempts, retry_budget=retry_budget, follow_up=dearer, jitter=lambda: 1.0
+    )
+    deadline = time.monotonic() + 2.4
+    with pytest.raises(JobStopped) as stopped:
+        await step.run(planned("a", deadline=deadline), Rest())
+    assert (stopped.value.error.reason, time.monotonic() < deadline) == ("stream_broken", True)
 
 
 async def test_a_wait_for_a_429_is_not_the_one_retry_of_a_failure(retry_budget):
