@@ -96,9 +96,8 @@ class WatchDeployment:
         """Raises DeploymentUnavailable when it takes no call now."""
         deployment, attempt_id = attempt.call.deployment, str(attempt.id)
         plan = attempt.job_run.plan
-        forced = (
-            deployment.name in plan.despite or len(plan.calls) == 1
-        )  # the last one left is never closed to a job
+        # the last one left is never closed to a job
+        forced = deployment.name in plan.despite or len(plan.calls) == 1
         whose = attempt.job_run.job.tenant if attempt.call.own_key else ""
         begun = await self._begun(deployment, attempt_id, forced=forced, whose=whose)
         if begun.refused:
